@@ -1,0 +1,59 @@
+#include "engine/codec/method.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+
+#include "engine/codec/none.h"
+#include "engine/codec/subspace.h"
+#include "engine/nn/dense.h"
+
+namespace strait {
+namespace {
+
+struct Registered {
+  std::string_view name;
+  std::unique_ptr<Method> (*make)(const MethodOptions&, const ModelShape&, DType compute);
+};
+
+constexpr Registered kMethods[] = {
+    {"none", make_none},
+    {"subspace", make_subspace},
+};
+
+}  // namespace
+
+std::unique_ptr<Method> make_method(const MethodOptions& options, const ModelShape& shape, DType compute) {
+  for (const Registered& m : kMethods) {
+    if (m.name == options.method) return m.make(options, shape, compute);
+  }
+  throw std::invalid_argument(fmt::format("unknown compression method \"{}\"; known: {}", options.method, fmt::join(method_names(), ", ")));
+}
+
+std::vector<std::string> method_names() {
+  std::vector<std::string> names;
+  for (const Registered& m : kMethods) names.emplace_back(m.name);
+  return names;
+}
+
+double output_projection_stddev(const ModelShape& shape) { return 0.02 / std::sqrt(2.0 * shape.layers); }
+
+std::unique_ptr<Embedding> Method::make_embedding(const MethodContext& c) const {
+  return std::make_unique<DenseEmbedding>(c.parameters, c.seed, "model.embed_tokens.weight", c.shape.vocabulary, c.shape.width, 0.02);
+}
+
+std::unique_ptr<Projection> Method::make_projection(const MethodContext& c, const std::string& name, int /*layer*/, int in, bool /*crosses*/) const {
+  return std::make_unique<DenseProjection>(c.parameters, c.seed, name + ".weight", in, c.shape.width, output_projection_stddev(c.shape));
+}
+
+uint64_t hash_tensor(Backend& ops, const Tensor& t, uint64_t seed) {
+  if (t.data == nullptr) return 0;
+  std::string host(t.bytes(), '\0');
+  ops.download(host.data(), t);
+  return hash_name(host, seed);
+}
+
+}  // namespace strait

@@ -1,0 +1,86 @@
+// A compression method for pipeline boundaries: a codec for each boundary and, where it constrains the model, its own
+// embedding and output projections. One method, one file; the registry in method.cpp has one line for each
+// (docs/adding_a_codec.md comes with the second family of methods).
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "engine/message.h"
+#include "engine/nn/module.h"
+
+namespace strait {
+
+// What the scenario says of a method: "compression.pipeline", resolved.
+struct MethodOptions {
+  std::string method = "none";
+  DType wire = DType::f32;              // of coefficients and activations on the wire: f32 or bf16 (f64 in tests)
+  std::optional<int> rank;              // subspace: k
+  std::optional<double> ratio;          // combined wire ratio to come closest to; exclusive with rank
+  uint64_t basis_seed = 1337;           // of U and T_fixed
+  std::string embedding_init = "projected";  // subspace: "projected" (E0 = T_fixed U), "normal" (N(0,1)), "small" (N(0, 0.02^2))
+  std::string z_init = "small";         // subspace: "zero", "small" (N(0, 0.02^2 / (2 (layer+1))))
+};
+
+struct CodecTraits {
+  bool exact_adjoint = false;     // encode_grad/decode_grad are the exact adjoints of decode/encode
+  bool needs_ids = false;         // token ids travel with the forward message
+  bool constrains_model = false;  // gradients are exact only because the model is constrained
+};
+
+// Both ends of one boundary. A rank makes one for each boundary that it touches; the two ends must agree bit for bit on
+// whatever they share, which handshake() proves.
+class Codec {
+ public:
+  virtual ~Codec() = default;
+  virtual CodecTraits traits() const = 0;
+  // Sender, forward: x (N, C) T of the frame's microbatch.
+  virtual Message encode(Context& ctx, Frame& frame, Tensor x) = 0;
+  // Receiver, forward: x (N, C) T; sets frame.ids where ids travel.
+  virtual void decode(Context& ctx, Frame& frame, Tensor x, const Message& message) = 0;
+  // Receiver, backward: dx (N, C) T = gradient of what decode() gave.
+  virtual Message encode_grad(Context& ctx, Frame& frame, Tensor dx) = 0;
+  // Sender, backward: dx (N, C) T = gradient of what encode() was given.
+  virtual void decode_grad(Context& ctx, Frame& frame, Tensor dx, const Message& message) = 0;
+  // Hash of everything that both ends must share (method, rank, dtypes, constants, version). Equal on both ends or refused.
+  virtual uint64_t handshake(Backend& ops) const = 0;
+  // Forward and backward bytes of a message for N rows, from the specification: what the tests compare with.
+  virtual std::pair<uint64_t, uint64_t> expected_bytes(int64_t rows) const = 0;
+};
+
+// What a method needs to make the parts of one rank.
+struct MethodContext {
+  const ModelShape& shape;
+  uint64_t seed;
+  ParameterList& parameters;
+  MessagePool& pool;
+};
+
+class Method {
+ public:
+  virtual ~Method() = default;
+  virtual std::unique_ptr<Codec> make_codec(const MethodContext& c, int boundary) const = 0;
+  // Defaults: those of a plain LLaMA.
+  virtual std::unique_ptr<Embedding> make_embedding(const MethodContext& c) const;
+  // `name` is the global name without ".weight"; `crosses`: what it writes into the residual stream will cross a boundary
+  // (every layer but those of the last stage).
+  virtual std::unique_ptr<Projection> make_projection(const MethodContext& c, const std::string& name, int layer, int in, bool crosses) const;
+  // The rank that was picked, if the method has one.
+  virtual std::optional<int> rank() const { return std::nullopt; }
+};
+
+// Throws std::invalid_argument for an unknown name or options that do not fit the shape.
+std::unique_ptr<Method> make_method(const MethodOptions& options, const ModelShape& shape, DType compute);
+std::vector<std::string> method_names();
+
+// The initial standard deviation of an output projection of a plain LLaMA: 0.02 / sqrt(2 L) (Radford et al. 2019).
+double output_projection_stddev(const ModelShape& shape);
+
+// A 64-bit hash of a device tensor's bytes (0 on the meta backend).
+uint64_t hash_tensor(Backend& ops, const Tensor& t, uint64_t seed);
+
+}  // namespace strait

@@ -1,0 +1,53 @@
+// What a rank knows of the other ranks: send, receive, and collectives written on them. The same rank program runs over
+// threads in one process (in_process.h) or over sockets; the base class writes every message into the rank's log.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "engine/message.h"
+#include "engine/recorder.h"
+
+namespace strait {
+
+// Names a message between two ranks within a step. `purpose` tells control messages of one step apart (0 for activations).
+struct Tag {
+  record::MessageKind kind = record::MessageKind::forward;
+  int32_t microbatch = -1;
+  int32_t purpose = 0;
+  bool operator==(const Tag&) const = default;
+};
+std::string to_string(const Tag& tag);
+
+// Thrown in every rank when one of them has failed or everybody waits (the text then says who waits for what).
+class CommunicatorAborted : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+class Communicator {
+ public:
+  explicit Communicator(RankRecorder& recorder) : recorder_(recorder) {}
+  virtual ~Communicator() = default;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+
+  // Buffered: returns at once. Messages of one (from, to, tag) arrive in order.
+  void send(int to, const Tag& tag, Message message);
+  // Blocks until the message is there. Throws CommunicatorAborted.
+  Message receive(int from, const Tag& tag);
+
+  // Sum of one double over the ranks [first, first + count) in rank order, the same bits on each of them: a chain up to the
+  // last rank and back, real messages of 8 bytes, so that it works on every topology that joins neighbours.
+  double all_reduce_sum(double value, int first, int count, int32_t purpose, MessagePool& pool, Backend& ops);
+
+ protected:
+  virtual void do_send(int to, const Tag& tag, Message message) = 0;
+  virtual Message do_receive(int from, const Tag& tag) = 0;
+
+ private:
+  RankRecorder& recorder_;
+};
+
+}  // namespace strait

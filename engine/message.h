@@ -1,0 +1,61 @@
+// A message: the encoded payload that goes over a boundary, in one piece of device memory whose size is its size on the
+// wire. Sections are views into it, without padding or headers: shapes and types are known to both ends from the scenario,
+// and the tag (kind, microbatch) belongs to the transport.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "sim/record/log.h"
+
+namespace strait {
+
+// Device memory for messages, reused by size: a message is allocated by its sender and freed by its receiver, on two threads.
+class MessagePool {
+ public:
+  // Memory of exactly `bytes` bytes that returns to the pool when released. `ops` allocates if none is free.
+  std::shared_ptr<DeviceMemory> take(Backend& ops, size_t bytes);
+
+ private:
+  struct Shelf {
+    std::mutex mutex;
+    std::unordered_map<size_t, std::vector<std::unique_ptr<DeviceMemory>>> free;
+  };
+  std::shared_ptr<Shelf> shelf_ = std::make_shared<Shelf>();
+};
+
+class Message {
+ public:
+  struct Section {
+    DType dtype;
+    Shape shape;
+  };
+
+  Message() = default;
+  // Lays the sections out one behind the other, in order; put wider dtypes first so that every section is aligned (checked).
+  Message(MessagePool& pool, Backend& ops, const std::vector<Section>& sections);
+
+  Tensor section(size_t i) const { return views_.at(i); }
+  size_t sections() const { return views_.size(); }
+  // The exact size on the wire.
+  Bytes bytes() const { return {bytes_}; }
+
+  // What method `none` would have sent at the run's precision instead: the numerator of the wire ratio. 0 for control traffic.
+  Bytes dense;
+  // Synchronisation sections that ride along, in bytes (part of bytes()).
+  Bytes sync;
+  // Set by the communicator when sent.
+  uint64_t id = 0;
+
+ private:
+  std::shared_ptr<DeviceMemory> memory_;
+  std::vector<Tensor> views_;
+  uint64_t bytes_ = 0;
+};
+
+}  // namespace strait

@@ -1,0 +1,129 @@
+#include "engine/nn/block.h"
+
+#include <cmath>
+#include <string>
+#include <utility>
+
+namespace strait {
+
+Constant* declare_rope_table(ParameterList& parameters, const ModelShape& shape) {
+  const int half = shape.head_width / 2;
+  auto init = [shape, half](std::vector<double>& v) {
+    for (int64_t p = 0; p < shape.context; ++p) {
+      double* row = v.data() + p * shape.head_width;
+      for (int i = 0; i < half; ++i) {
+        const double angle = static_cast<double>(p) * std::pow(shape.rope_theta, -2.0 * i / shape.head_width);
+        row[i] = std::cos(angle);
+        row[half + i] = std::sin(angle);
+      }
+    }
+  };
+  return parameters.declare_constant("rope.table", {shape.context, shape.head_width}, statistics_of(parameters.dtype()), init);
+}
+
+Block::Block(const ModelShape& shape, int layer, uint64_t seed, int frames, ParameterList& parameters,
+             std::unique_ptr<Projection> attention_output, std::unique_ptr<Projection> ffn_down)
+    : shape_(shape), out_(std::move(attention_output)), down_(std::move(ffn_down)), saved_(static_cast<size_t>(frames)) {
+  const std::string prefix = "model.layers." + std::to_string(layer) + ".";
+  const int64_t qkv_width = int64_t{shape.heads + 2 * shape.kv_heads} * shape.head_width;
+  auto matrix = [&](const std::string& name, int64_t rows) {
+    return parameters.declare(prefix + name, {rows, shape.width}, true, normal(seed, prefix + name, 0.02));
+  };
+  norm1_ = parameters.declare(prefix + "input_layernorm.weight", {shape.width}, false, ones());
+  qkv_ = matrix("self_attn.qkv_proj.weight", qkv_width);
+  norm2_ = parameters.declare(prefix + "post_attention_layernorm.weight", {shape.width}, false, ones());
+  gate_up_ = matrix("mlp.gate_up_proj.weight", 2 * int64_t{shape.ffn_width});
+  rope_ = declare_rope_table(parameters, shape);
+}
+
+Tensor Block::heads_of(const Tensor& qkv, const Frame& frame, int first, int count) const {
+  const int64_t dh = shape_.head_width;
+  return qkv.view({frame.sequences, frame.context, qkv.size(1)}).slice(2, first * dh, count * dh).split_last(count, dh);
+}
+
+void Block::attention_forward(Context& ctx, Frame& frame, Saved& s) {
+  const int h = shape_.heads, hkv = shape_.kv_heads;
+  const DType t = s.x.dtype, st = statistics_of(t);
+  ctx.ops.matmul(s.qkv, s.h1, false, qkv_->value, true, false);
+  ctx.ops.rope(heads_of(s.qkv, frame, 0, h + hkv), rope_->value, frame.positions, false);
+  s.o = frame.arena.take({frame.rows(), int64_t{h} * shape_.head_width}, t);
+  s.lse = frame.arena.take({frame.sequences, h, frame.context}, st);
+  const AttentionMask mask{frame.positions, frame.positions, {}, {}, true};
+  ctx.ops.attention_forward(s.o.view({frame.sequences, frame.context, h, shape_.head_width}), s.lse, heads_of(s.qkv, frame, 0, h),
+                            heads_of(s.qkv, frame, h, hkv), heads_of(s.qkv, frame, h + hkv, hkv), mask,
+                            1.0 / std::sqrt(static_cast<double>(shape_.head_width)));
+}
+
+void Block::forward(Context& ctx, Frame& frame, Tensor y, Tensor x) {
+  Saved& s = saved_[static_cast<size_t>(frame.index)];
+  const int64_t n = frame.rows(), c = shape_.width, f = shape_.ffn_width;
+  const DType t = x.dtype, st = statistics_of(t);
+  s = Saved{};
+  s.x = x;
+  s.h1 = frame.arena.take({n, c}, t);
+  s.rstd1 = frame.arena.take({n}, st);
+  s.qkv = frame.arena.take({n, qkv_->shape[0]}, t);
+  ctx.ops.rmsnorm_forward(s.h1, s.rstd1, x, norm1_->value, shape_.norm_eps);
+  attention_forward(ctx, frame, s);
+
+  ArenaScope scope(ctx.scratch);
+  Tensor delta = ctx.scratch.take({n, c}, t);
+  out_->forward(ctx, delta, s.o);
+  s.x1 = frame.arena.take({n, c}, t);
+  s.h2 = frame.arena.take({n, c}, t);
+  s.rstd2 = frame.arena.take({n}, st);
+  ctx.ops.add_rmsnorm_forward(s.x1, s.h2, s.rstd2, x, delta, norm2_->value, shape_.norm_eps);
+  s.gate_up = frame.arena.take({n, 2 * f}, t);
+  ctx.ops.matmul(s.gate_up, s.h2, false, gate_up_->value, true, false);
+  s.s = frame.arena.take({n, f}, t);
+  ctx.ops.swiglu_forward(s.s, s.gate_up);
+  down_->forward(ctx, delta, s.s);
+  ctx.ops.add(y, s.x1, delta);
+}
+
+void Block::attention_backward(Context& ctx, Frame& frame, Saved& s, Tensor dout) {
+  const int h = shape_.heads, hkv = shape_.kv_heads;
+  const Shape by_head{frame.sequences, frame.context, h, shape_.head_width};
+  Tensor delta = ctx.scratch.take({frame.sequences, h, frame.context}, statistics_of(dout.dtype));
+  ctx.ops.attention_delta(delta, dout.view(by_head), s.o.view(by_head));
+  const AttentionMask mask{frame.positions, frame.positions, {}, {}, true};
+  ctx.ops.attention_backward(heads_of(s.dqkv, frame, 0, h), heads_of(s.dqkv, frame, h, hkv), heads_of(s.dqkv, frame, h + hkv, hkv),
+                             dout.view(by_head), heads_of(s.qkv, frame, 0, h), heads_of(s.qkv, frame, h, hkv),
+                             heads_of(s.qkv, frame, h + hkv, hkv), s.lse, delta, mask,
+                             1.0 / std::sqrt(static_cast<double>(shape_.head_width)), false);
+  ctx.ops.rope(heads_of(s.dqkv, frame, 0, h + hkv), rope_->value, frame.positions, true);
+}
+
+void Block::backward_input(Context& ctx, Frame& frame, Tensor dx, Tensor dy) {
+  Saved& s = saved_[static_cast<size_t>(frame.index)];
+  const int64_t n = frame.rows(), c = shape_.width, f = shape_.ffn_width;
+  const DType t = dy.dtype;
+  // y = x1 + Wd s
+  Tensor ds = ctx.scratch.take({n, f}, t);
+  s.d_down = down_->backward_input(ctx, ds, dy);
+  s.dgate_up = ctx.scratch.take({n, 2 * f}, t);
+  ctx.ops.swiglu_backward(s.dgate_up, ds, s.gate_up);
+  Tensor dh = ctx.scratch.take({n, c}, t);
+  ctx.ops.matmul(dh, s.dgate_up, false, gate_up_->value, false, false);
+  Tensor dx1 = ctx.scratch.take({n, c}, t);
+  ctx.ops.cast(dx1, dy);
+  ctx.ops.rmsnorm_backward(dx1, norm2_->grad, dh, s.x1, norm2_->value, s.rstd2, true);
+  // x1 = x + Wo attention(...)
+  Tensor dout = ctx.scratch.take({n, int64_t{shape_.heads} * shape_.head_width}, t);
+  s.d_out = out_->backward_input(ctx, dout, dx1);
+  s.dqkv = ctx.scratch.take({n, qkv_->shape[0]}, t);
+  attention_backward(ctx, frame, s, dout);
+  ctx.ops.matmul(dh, s.dqkv, false, qkv_->value, false, false);
+  ctx.ops.cast(dx, dx1);
+  ctx.ops.rmsnorm_backward(dx, norm1_->grad, dh, s.x, norm1_->value, s.rstd1, true);
+}
+
+void Block::backward_weight(Context& ctx, Frame& frame) {
+  Saved& s = saved_[static_cast<size_t>(frame.index)];
+  down_->backward_weight(ctx, s.s, s.d_down);
+  ctx.ops.matmul(gate_up_->grad, s.dgate_up, true, s.h2, false, true);
+  out_->backward_weight(ctx, s.o, s.d_out);
+  ctx.ops.matmul(qkv_->grad, s.dqkv, true, s.h1, false, true);
+}
+
+}  // namespace strait

@@ -1,0 +1,46 @@
+// One decoder layer, LLaMA form (Touvron et al. 2023), names as in Hugging Face with q,k,v and gate,up stacked:
+//   x1 = x  + Wo attention(rope(Wqkv norm1(x)))
+//   y  = x1 + Wd (silu(g) * u),   [g | u] = Wgu norm2(x1)
+// Kept per microbatch and token: 3C (norm1, x1, norm2) + (H+2Hkv)Dh + H Dh + 3F elements, three statistics.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engine/nn/module.h"
+
+namespace strait {
+
+class Block final : public Module {
+ public:
+  // `layer` is the global index. `attention_output` (in = H Dh) and `ffn_down` (in = F) write into the residual stream.
+  // `frames`: microbatches in flight at most.
+  Block(const ModelShape& shape, int layer, uint64_t seed, int frames, ParameterList& parameters,
+        std::unique_ptr<Projection> attention_output, std::unique_ptr<Projection> ffn_down);
+
+  void forward(Context& ctx, Frame& frame, Tensor y, Tensor x) override;
+  void backward_input(Context& ctx, Frame& frame, Tensor dx, Tensor dy) override;
+  void backward_weight(Context& ctx, Frame& frame) override;
+
+ private:
+  // What one microbatch keeps from its forward, and, between the two halves of the backward, of its gradients.
+  struct Saved {
+    Tensor x, h1, rstd1, qkv, o, lse, x1, h2, rstd2, gate_up, s;
+    Tensor d_down, dgate_up, d_out, dqkv;
+  };
+  // (B,T,heads,Dh) views of packed (N, (H+2Hkv)Dh) rows.
+  Tensor heads_of(const Tensor& qkv, const Frame& frame, int first, int count) const;
+  void attention_forward(Context& ctx, Frame& frame, Saved& s);
+  void attention_backward(Context& ctx, Frame& frame, Saved& s, Tensor dout);
+
+  ModelShape shape_;
+  Parameter *norm1_, *norm2_, *qkv_, *gate_up_;
+  Constant* rope_;
+  std::unique_ptr<Projection> out_, down_;
+  std::vector<Saved> saved_;
+};
+
+// The table that Backend::rope reads: (T, Dh) S, cos then sin; shared by the layers of a rank.
+Constant* declare_rope_table(ParameterList& parameters, const ModelShape& shape);
+
+}  // namespace strait

@@ -1,0 +1,140 @@
+#include "engine/nn/parameter.h"
+
+#include <cstring>
+#include <stdexcept>
+#include <utility>
+
+namespace strait {
+namespace {
+
+constexpr int64_t kAlignElements = 64;
+
+int64_t padded(int64_t n) { return (n + kAlignElements - 1) / kAlignElements * kAlignElements; }
+
+// Host values rounded once to `t.dtype`, then uploaded.
+void upload_values(Backend& ops, const Tensor& t, const std::vector<double>& values) {
+  std::vector<std::byte> host(t.bytes());
+  for (size_t i = 0; i < values.size(); ++i) {
+    const auto f = static_cast<float>(values[i]);
+    switch (t.dtype) {
+      case DType::f64: reinterpret_cast<double*>(host.data())[i] = values[i]; break;
+      case DType::f32: reinterpret_cast<float*>(host.data())[i] = f; break;
+      case DType::bf16: reinterpret_cast<bfloat16*>(host.data())[i] = bfloat16(f); break;
+      default: STRAIT_CHECK(false, "parameters are floats");
+    }
+  }
+  ops.upload(t, host.data());
+}
+
+}  // namespace
+
+Initialiser zeros() {
+  return [](std::vector<double>& v) { std::fill(v.begin(), v.end(), 0.0); };
+}
+
+Initialiser ones() {
+  return [](std::vector<double>& v) { std::fill(v.begin(), v.end(), 1.0); };
+}
+
+Initialiser normal(uint64_t seed, std::string name, double stddev) {
+  return [seed, stream = hash_name(name), stddev](std::vector<double>& v) {
+    const Philox rng{seed};
+    for (size_t i = 0; i < v.size(); ++i) v[i] = stddev * normal_at(rng, stream, i);
+  };
+}
+
+Parameter* ParameterList::declare(std::string name, Shape shape, bool decay, Initialiser init) {
+  STRAIT_CHECK(!value_.defined(), "declare() after allocate()");
+  for (const Parameter& p : parameters_) STRAIT_CHECK(p.name != name, "parameter declared twice: " + name);
+  parameters_.push_back({std::move(name), shape, decay, std::move(init), {}, {}, {}, {}, {}});
+  return &parameters_.back();
+}
+
+Constant* ParameterList::declare_constant(std::string name, Shape shape, DType dtype, Initialiser init) {
+  for (Constant& c : constants_) {
+    if (c.name == name) {
+      STRAIT_CHECK(c.shape == shape && c.dtype == dtype, "constant declared twice with different shapes: " + name);
+      return &c;
+    }
+  }
+  constants_.push_back({std::move(name), shape, dtype, std::move(init), {}});
+  return &constants_.back();
+}
+
+int64_t ParameterList::trainable() const {
+  int64_t n = 0;
+  for (const Parameter& p : parameters_) n += p.shape.elements();
+  return n;
+}
+
+void ParameterList::lay_out() {
+  offsets_.assign(parameters_.size(), 0);
+  elements_ = 0;
+  for (const bool decay : {true, false}) {
+    for (size_t i = 0; i < parameters_.size(); ++i) {
+      if (parameters_[i].decay != decay) continue;
+      offsets_[i] = elements_;
+      elements_ += padded(parameters_[i].shape.elements());
+    }
+    if (decay) decayed_ = elements_;
+  }
+}
+
+size_t ParameterList::bytes() const {
+  int64_t n = 0;
+  for (const Parameter& p : parameters_) n += padded(p.shape.elements());
+  const DType s = statistics_of(dtype_);
+  size_t total = static_cast<size_t>(n) * (4 * size_of(s) + (dtype_ == s ? 0 : size_of(dtype_)));
+  for (const Constant& c : constants_) total += static_cast<size_t>(c.shape.elements()) * size_of(c.dtype);
+  return total;
+}
+
+void ParameterList::bind(Backend& ops) {
+  const DType s = statistics_of(dtype_);
+  auto take = [&](DType dtype, int64_t n) {
+    memory_.push_back(ops.allocate(static_cast<size_t>(n) * size_of(dtype)));
+    return Tensor(memory_.back()->data(), dtype, {n});
+  };
+  lay_out();
+  master_ = take(s, elements_);
+  value_ = dtype_ == s ? master_ : take(dtype_, elements_);
+  grad_ = take(s, elements_);
+  m_ = take(s, elements_);
+  v_ = take(s, elements_);
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    Parameter& p = parameters_[i];
+    auto part = [&](const Tensor& flat) { return flat.slice(0, offsets_[i], p.shape.elements()).view(p.shape); };
+    p.value = part(value_);
+    p.grad = part(grad_);
+    p.master = part(master_);
+    p.m = part(m_);
+    p.v = part(v_);
+  }
+  for (Constant& c : constants_) c.value = take(c.dtype, c.shape.elements()).view(c.shape);
+}
+
+void ParameterList::allocate(Backend& ops) {
+  bind(ops);
+  if (std::strcmp(ops.name(), "meta") == 0) return;
+  std::vector<double> host;
+  for (Parameter& p : parameters_) {
+    host.assign(static_cast<size_t>(p.shape.elements()), 0.0);
+    p.init(host);
+    upload_values(ops, p.master, host);
+    if (dtype_ != statistics_of(dtype_)) upload_values(ops, p.value, host);
+  }
+  for (Constant& c : constants_) {
+    host.assign(static_cast<size_t>(c.shape.elements()), 0.0);
+    c.init(host);
+    upload_values(ops, c.value, host);
+  }
+}
+
+Parameter& ParameterList::find(const std::string& name) {
+  for (Parameter& p : parameters_) {
+    if (p.name == name) return p;
+  }
+  throw std::out_of_range("no parameter is called " + name);
+}
+
+}  // namespace strait

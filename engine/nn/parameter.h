@@ -1,0 +1,85 @@
+// The parameters and constants of one rank: declared by name, then laid out in flat buffers with the same offsets (compute
+// copy, gradient, master, first and second moment), so that AdamW, clipping, zeroing and hashing are one op a buffer.
+// Initial values depend on (seed, global name) only, never on the rank (design, section 6).
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/arena.h"
+#include "kernels/backend.h"
+
+namespace strait {
+
+// Fills a host buffer of `shape.elements()` doubles. Runs once, at set-up; must be a pure function of the seed and names.
+using Initialiser = std::function<void(std::vector<double>& values)>;
+Initialiser zeros();
+Initialiser ones();
+// stddev * N(0,1) from stream hash_name(name) of Philox{seed}.
+Initialiser normal(uint64_t seed, std::string name, double stddev);
+
+// One trainable tensor. `value` (T) is what the modules read, `grad` (S) what they accumulate into; bound by allocate().
+struct Parameter {
+  std::string name;   // global, e.g. "model.layers.3.mlp.down_proj.weight"
+  Shape shape;
+  bool decay = true;  // weight decay applies (matrices and embeddings; not norm gains)
+  Initialiser init;
+  Tensor value, grad, master, m, v;
+};
+
+// One frozen tensor (a basis, a token table). Declaring a name twice gives the same constant.
+struct Constant {
+  std::string name;
+  Shape shape;
+  DType dtype = DType::f32;
+  Initialiser init;
+  Tensor value;
+};
+
+class ParameterList {
+ public:
+  // `dtype` T is the compute type: f32, bf16, or f64 on the reference backend.
+  explicit ParameterList(DType dtype) : dtype_(dtype) {}
+
+  Parameter* declare(std::string name, Shape shape, bool decay, Initialiser init);
+  Constant* declare_constant(std::string name, Shape shape, DType dtype, Initialiser init);
+
+  // Binds every tensor into memory of `ops` and, unless it is the meta backend, fills in the initial values.
+  void allocate(Backend& ops);
+  // What allocate() takes.
+  size_t bytes() const;
+
+  DType dtype() const { return dtype_; }
+  std::deque<Parameter>& parameters() { return parameters_; }
+  const std::deque<Parameter>& parameters() const { return parameters_; }
+  std::deque<Constant>& constants() { return constants_; }
+  int64_t trainable() const;  // elements, without padding
+
+  // The flat buffers: elements [0, decayed()) get weight decay, the rest does not. Padding between tensors is zero and stays it.
+  Tensor flat_value() const { return value_; }
+  Tensor flat_grad() const { return grad_; }
+  Tensor flat_master() const { return master_; }
+  Tensor flat_m() const { return m_; }
+  Tensor flat_v() const { return v_; }
+  int64_t decayed() const { return decayed_; }
+
+  Parameter& find(const std::string& name);  // throws std::out_of_range
+
+ private:
+  void lay_out();
+  void bind(Backend& ops);
+
+  DType dtype_;
+  std::deque<Parameter> parameters_;
+  std::deque<Constant> constants_;
+  std::vector<int64_t> offsets_;
+  int64_t elements_ = 0, decayed_ = 0;
+  Tensor value_, grad_, master_, m_, v_;
+  std::vector<std::unique_ptr<DeviceMemory>> memory_;
+};
+
+}  // namespace strait

@@ -1,0 +1,55 @@
+#include "engine/nn/stage.h"
+
+#include <string>
+#include <utility>
+
+namespace strait {
+
+Stage::Stage(const StageOptions& o, const Method& method, const MethodContext& c) : options_(o) {
+  if (o.first) embedding_ = method.make_embedding(c);
+  for (int layer = o.layers.first; layer < o.layers.first + o.layers.count; ++layer) {
+    const std::string prefix = "model.layers." + std::to_string(layer) + ".";
+    const bool crosses = layer < o.constrained_layers;
+    auto out = method.make_projection(c, prefix + "self_attn.o_proj", layer, o.shape.heads * o.shape.head_width, crosses);
+    auto down = method.make_projection(c, prefix + "mlp.down_proj", layer, o.shape.ffn_width, crosses);
+    blocks_.push_back(std::make_unique<Block>(o.shape, layer, c.seed, o.frames, c.parameters, std::move(out), std::move(down)));
+  }
+  if (o.last) head_ = std::make_unique<Head>(o.shape, c.seed, o.frames, o.head_chunk_rows, c.parameters);
+}
+
+Tensor Stage::forward(Context& ctx, Frame& frame, Tensor x, Tensor loss_sum) {
+  const Shape rows{frame.rows(), options_.shape.width};
+  if (options_.first) {
+    x = frame.arena.take(rows, options_.dtype);
+    embedding_->forward(ctx, frame, x);
+  }
+  for (auto& block : blocks_) {
+    Tensor y = frame.arena.take(rows, options_.dtype);
+    block->forward(ctx, frame, y, x);
+    x = y;
+  }
+  if (options_.last) head_->forward(ctx, frame, loss_sum, x);
+  return x;
+}
+
+Tensor Stage::backward(Context& ctx, Frame& frame, Tensor dy) {
+  const Shape rows{frame.rows(), options_.shape.width};
+  Tensor a = ctx.scratch.take(rows, options_.dtype), b = ctx.scratch.take(rows, options_.dtype);
+  if (options_.last) {
+    head_->backward(ctx, frame, a);
+    dy = a;
+    std::swap(a, b);
+  }
+  for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
+    ArenaScope scope(ctx.scratch);
+    (*block)->backward_input(ctx, frame, a, dy);
+    (*block)->backward_weight(ctx, frame);
+    dy = a;
+    std::swap(a, b);
+  }
+  if (!options_.first) return dy;
+  embedding_->backward(ctx, frame, dy);
+  return {};
+}
+
+}  // namespace strait

@@ -1,0 +1,48 @@
+// One pipeline stage: the layers of one rank, with the embedding on the first and the head on the last. The whole model is
+// the stage that is both.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "engine/codec/method.h"
+#include "engine/nn/block.h"
+#include "engine/nn/head.h"
+#include "engine/nn/module.h"
+
+namespace strait {
+
+struct StageOptions {
+  ModelShape shape;
+  LayerRange layers;
+  bool first = true, last = true;
+  // Layers [0, constrained_layers) of the model write what crosses a boundary; a method may constrain them
+  // (specs/subspace_models.md 1.3: all but those of the last stage).
+  int constrained_layers = 0;
+  int frames = 1;                 // microbatches in flight at most
+  int64_t head_chunk_rows = 256;  // logits held at once
+  DType dtype = DType::f32;       // T, the compute type
+};
+
+class Stage {
+ public:
+  // Declares its parameters; `context.parameters` is allocated afterwards, by the caller.
+  Stage(const StageOptions& options, const Method& method, const MethodContext& context);
+
+  // x (N, C) T in the frame's arena, undefined on the first stage. Returns the last layer's output in the frame's arena; on the
+  // last stage also writes loss_sum (1) f64.
+  Tensor forward(Context& ctx, Frame& frame, Tensor x, Tensor loss_sum);
+  // dy (N, C) T, undefined on the last stage. Returns the gradient of x in scratch (the caller rewinds), undefined on the first stage.
+  Tensor backward(Context& ctx, Frame& frame, Tensor dy);
+  // (N, V) T of the last forward's output, for tests.
+  void logits(Context& ctx, Frame& frame, Tensor logits, Tensor y) { head_->logits(ctx, frame, logits, y); }
+
+ private:
+  StageOptions options_;
+  std::unique_ptr<Embedding> embedding_;
+  std::vector<std::unique_ptr<Block>> blocks_;
+  std::unique_ptr<Head> head_;
+};
+
+}  // namespace strait

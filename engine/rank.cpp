@@ -1,0 +1,241 @@
+#include "engine/rank.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <stdexcept>
+
+namespace strait {
+namespace {
+
+using record::Category;
+using record::MessageKind;
+using record::Phase;
+using Segment = RankRecorder::Segment;
+
+constexpr int32_t kClipNorm = 1, kHandshake = 2;  // purposes of control messages
+
+}  // namespace
+
+Rank::Rank(const TrainingConfig& config, int stage, Backend& backend, RankRecorder& recorder, Communicator& communicator, MessagePool& pool,
+           const BatchSource* data, const RankPlan* plan)
+    : config_(config), stage_index_(stage), ops_(backend), recorder_(recorder), communicator_(communicator), pool_(pool), data_(data),
+      method_(make_method(config.method, config.shape, config.dtype)), parameters_(config.dtype),
+      schedule_(make_schedule(config.schedule, config.pipeline, config.microbatches)), context_{backend, scratch_} {
+  const std::vector<LayerRange> ranges = split_layers(config.shape.layers, config.pipeline, config.layers_per_stage);
+  layers_ = ranges.at(static_cast<size_t>(stage));
+  const int constrained = config.constrained_layers < 0 ? ranges.back().first : config.constrained_layers;
+  const MethodContext c{config.shape, config.seed, parameters_, pool};
+  stage_ = std::make_unique<Stage>(
+      StageOptions{config.shape, layers_, first(), last(), constrained, frames_needed(schedule_, stage), config.head_chunk_rows, config.dtype}, *method_, c);
+  if (!first()) before_ = method_->make_codec(c, stage - 1);
+  if (!last()) after_ = method_->make_codec(c, stage);
+  STRAIT_CHECK(plan != nullptr || std::strcmp(backend.name(), "meta") == 0, "a rank that computes needs a memory plan");
+  STRAIT_CHECK(data != nullptr || std::strcmp(backend.name(), "meta") == 0, "a rank that computes needs data");
+  allocate(plan);
+}
+
+void Rank::allocate(const RankPlan* plan) {
+  parameters_.allocate(ops_);
+  auto region = [&](size_t bytes, const char* name) {
+    if (plan == nullptr) return Arena();
+    memory_.push_back(ops_.allocate(bytes));
+    Arena arena(memory_.back()->data(), bytes, name);
+    arena.set_poison(ops_.host_memory());
+    return arena;
+  };
+  auto small = [&](Shape shape, DType dtype) {
+    Tensor t(nullptr, dtype, shape);
+    memory_.push_back(ops_.allocate(t.bytes()));
+    return Tensor(memory_.back()->data(), dtype, shape);
+  };
+  scratch_ = region(plan == nullptr ? 0 : plan->scratch_bytes, "scratch");
+  frames_.resize(static_cast<size_t>(frames_needed(schedule_, stage_index_)));
+  positions_ = small({config_.shape.context}, DType::i32);
+  losses_ = small({std::max(config_.microbatches, config_.evaluate_batches)}, DType::f64);
+  grad_scale_ = small({1}, statistics_of(config_.dtype));
+  sum_squares_ = small({1}, DType::f64);
+  for (size_t i = 0; i < frames_.size(); ++i) {
+    Frame& f = frames_[i];
+    f.index = static_cast<int>(i);
+    f.arena = region(plan == nullptr ? 0 : plan->frame_bytes, "frame");
+    f.sequences = sequences();
+    f.context = config_.shape.context;
+    f.positions = positions_;
+  }
+  if (positions_.data != nullptr) {
+    std::vector<int32_t> host(static_cast<size_t>(config_.shape.context));
+    for (size_t i = 0; i < host.size(); ++i) host[i] = static_cast<int32_t>(i);
+    ops_.upload(positions_, host.data());
+  }
+}
+
+RankPlan Rank::plan() const {
+  RankPlan p;
+  p.layers = layers_;
+  p.frames = static_cast<int>(frames_.size());
+  p.parameters = parameters_.trainable();
+  p.persistent_bytes = parameters_.bytes();
+  for (const Frame& f : frames_) p.frame_bytes = std::max(p.frame_bytes, f.arena.high_water());
+  p.scratch_bytes = scratch_.high_water();
+  return p;
+}
+
+void Rank::handshake() {
+  recorder_.pause(true);
+  auto exchange = [&](int other, const Codec& codec, int boundary) {
+    const uint64_t mine = codec.handshake(ops_);
+    Message out(pool_, ops_, {{DType::f64, {1}}});
+    if (out.section(0).data != nullptr) ops_.upload(out.section(0), &mine);
+    communicator_.send(other, {MessageKind::sync, -1, kHandshake}, std::move(out));
+    const Message in = communicator_.receive(other, {MessageKind::sync, -1, kHandshake});
+    uint64_t theirs = mine;
+    if (in.section(0).data != nullptr) ops_.download(&theirs, in.section(0));
+    if (theirs != mine) {
+      throw std::runtime_error(fmt::format("boundary {}: the two ends do not share the same codec state (rank {}: {:016x}, rank {}: {:016x})", boundary,
+                                           stage_index_, mine, other, theirs));
+    }
+  };
+  if (before_) exchange(stage_index_ - 1, *before_, stage_index_ - 1);
+  if (after_) exchange(stage_index_ + 1, *after_, stage_index_);
+  recorder_.pause(false);
+}
+
+void Rank::load(Frame& frame, int64_t first_sequence) {
+  frame.arena.rewind(0);
+  frame.ids = frame.targets = Tensor{};
+  const int64_t t = frame.context;
+  if (first()) frame.ids = frame.arena.take({frame.rows()}, DType::i32);
+  if (last()) frame.targets = frame.arena.take({frame.rows()}, DType::i32);
+  if (data_ == nullptr || (!first() && !last())) return;
+  std::vector<int32_t> ids(static_cast<size_t>(frame.rows())), targets(ids.size());
+  for (int64_t b = 0; b < frame.sequences; ++b) {
+    int32_t* i = first() ? ids.data() + b * t : nullptr;
+    int32_t* y = last() ? targets.data() + b * t : nullptr;
+    frame.training ? data_->training(first_sequence + b, i, y) : data_->validation(first_sequence + b, i, y);
+  }
+  if (first()) ops_.upload(frame.ids, ids.data());
+  if (last()) ops_.upload(frame.targets, targets.data());
+}
+
+void Rank::forward(Frame& frame, int microbatch, int64_t first_sequence) {
+  load(frame, first_sequence);
+  Tensor x;
+  if (!first()) {
+    const Message m = communicator_.receive(stage_index_ - 1, {MessageKind::forward, microbatch, 0});
+    x = frame.arena.take({frame.rows(), config_.shape.width}, config_.dtype);
+    Segment segment(recorder_, Category::codec, Phase::decode, microbatch);
+    before_->decode(context_, frame, x, m);
+  }
+  {
+    Segment segment(recorder_, Category::compute, Phase::forward, microbatch);
+    x = stage_->forward(context_, frame, x, losses_.slice(0, microbatch, 1));
+  }
+  if (last()) return;
+  Message m;
+  {
+    Segment segment(recorder_, Category::codec, Phase::encode, microbatch);
+    m = after_->encode(context_, frame, x);
+  }
+  communicator_.send(stage_index_ + 1, {MessageKind::forward, microbatch, 0}, std::move(m));
+}
+
+void Rank::backward(Frame& frame, int microbatch) {
+  ArenaScope scope(scratch_);
+  Tensor dy;
+  if (!last()) {
+    const Message m = communicator_.receive(stage_index_ + 1, {MessageKind::backward, microbatch, 0});
+    dy = scratch_.take({frame.rows(), config_.shape.width}, config_.dtype);
+    Segment segment(recorder_, Category::codec, Phase::decode_grad, microbatch);
+    after_->decode_grad(context_, frame, dy, m);
+  }
+  Tensor dx;
+  {
+    Segment segment(recorder_, Category::compute, Phase::backward, microbatch);
+    dx = stage_->backward(context_, frame, dy);
+  }
+  if (first()) return;
+  Message m;
+  {
+    Segment segment(recorder_, Category::codec, Phase::encode_grad, microbatch);
+    m = before_->encode_grad(context_, frame, dx);
+  }
+  communicator_.send(stage_index_ - 1, {MessageKind::backward, microbatch, 0}, std::move(m));
+}
+
+double Rank::reduce_gradients() {
+  Segment segment(recorder_, Category::compute, Phase::reduce, -1);
+  ops_.sum_squares(sum_squares_, parameters_.flat_grad());
+  double value = std::numeric_limits<double>::quiet_NaN();
+  if (sum_squares_.data != nullptr) ops_.download(&value, sum_squares_);
+  return value;
+}
+
+void Rank::update(int64_t step, double grad_sum_squares) {
+  double norm_squared = grad_sum_squares;
+  if (config_.clip_norm > 0 && config_.clip_scope == ClipScope::global) {
+    norm_squared = communicator_.all_reduce_sum(grad_sum_squares, 0, config_.pipeline, kClipNorm, pool_, ops_);
+  }
+  const double norm = std::sqrt(norm_squared);
+  const double factor = config_.clip_norm > 0 && norm > config_.clip_norm ? config_.clip_norm / norm : 1.0;
+  Segment segment(recorder_, Category::compute, Phase::update, -1);
+  ops_.fill(grad_scale_, factor);
+  adamw_step(context_, parameters_, config_.adamw, config_.learning_rate.at(step), step, grad_scale_);
+}
+
+double Rank::sum_of_losses(int count) {
+  if (!last()) return 0;
+  std::vector<double> host(static_cast<size_t>(count), std::numeric_limits<double>::quiet_NaN());
+  if (losses_.data != nullptr) ops_.download(host.data(), losses_.slice(0, 0, count));
+  double sum = 0;
+  for (double l : host) sum += l;
+  return sum;
+}
+
+RankStep Rank::train(int64_t step) {
+  recorder_.begin_step();
+  std::vector<int> slot_of(static_cast<size_t>(config_.microbatches), -1);
+  std::vector<int> free;
+  for (int i = static_cast<int>(frames_.size()) - 1; i >= 0; --i) free.push_back(i);
+  const int64_t first_sequence = (step - 1) * config_.batch;
+  for (const ScheduleAction& action : schedule_.ranks.at(static_cast<size_t>(stage_index_))) {
+    int& slot = slot_of.at(static_cast<size_t>(action.microbatch));
+    if (action.computation == Computation::forward) {
+      slot = free.back();
+      free.pop_back();
+      Frame& frame = frames_[static_cast<size_t>(slot)];
+      frame.training = true;
+      frame.loss_scale = 1.0 / (static_cast<double>(config_.batch) * config_.shape.context);
+      forward(frame, action.microbatch, first_sequence + action.microbatch * sequences());
+    } else {
+      backward(frames_[static_cast<size_t>(slot)], action.microbatch);
+      free.push_back(slot);
+    }
+  }
+  RankStep result;
+  result.loss_sum = sum_of_losses(config_.microbatches);
+  result.grad_sum_squares = reduce_gradients();
+  update(step, result.grad_sum_squares);
+  result.log = recorder_.take();
+  return result;
+}
+
+double Rank::evaluate() {
+  recorder_.pause(true);
+  Frame& frame = frames_.front();
+  frame.training = false;
+  for (int i = 0; i < config_.evaluate_batches; ++i) forward(frame, i, i * sequences());
+  recorder_.pause(false);
+  return sum_of_losses(config_.evaluate_batches) / (static_cast<double>(config_.evaluate_batches) * static_cast<double>(frame.rows()));
+}
+
+uint64_t Rank::parameters_hash() {
+  uint64_t hash = 0;
+  for (const Parameter& p : parameters_.parameters()) hash = hash_tensor(ops_, p.master, hash_name(p.name, hash));
+  return hash;
+}
+
+}  // namespace strait

@@ -1,0 +1,70 @@
+// One rank of a pipeline: the SPMD program that a machine of a real cluster would run, against a Communicator. It knows its
+// neighbours, its schedule and its data, and no time and no network.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "engine/communicator.h"
+#include "engine/nn/stage.h"
+#include "engine/training.h"
+
+namespace strait {
+
+// What one step leaves behind on one rank.
+struct RankStep {
+  record::RankLog log;
+  double loss_sum = 0;            // last stage: sum over the step's tokens
+  double grad_sum_squares = 0;    // of this rank's gradients, before clipping
+};
+
+class Rank {
+ public:
+  // `backend`, `recorder`, `communicator`, `pool`, `data` outlive the rank. On the meta backend `plan` may be null (the arenas
+  // then only count, and plan() says afterwards what was needed) and so may `data`; on the others neither.
+  Rank(const TrainingConfig& config, int stage, Backend& backend, RankRecorder& recorder, Communicator& communicator, MessagePool& pool,
+       const BatchSource* data, const RankPlan* plan);
+
+  // Compares with the neighbours what both ends of each boundary must share. Throws std::runtime_error.
+  void handshake();
+  RankStep train(int64_t step);  // 1-based
+  double evaluate();             // last stage: mean loss a token; others: 0
+  ParameterList& parameters() { return parameters_; }
+  RankPlan plan() const;
+  uint64_t parameters_hash();    // of every parameter's name and bytes
+
+ private:
+  bool first() const { return stage_index_ == 0; }
+  bool last() const { return stage_index_ == config_.pipeline - 1; }
+  int64_t sequences() const { return config_.batch / config_.microbatches; }
+  void allocate(const RankPlan* plan);
+  void load(Frame& frame, int64_t first_sequence);
+  void forward(Frame& frame, int microbatch, int64_t first_sequence);
+  void backward(Frame& frame, int microbatch);
+  double reduce_gradients();
+  void update(int64_t step, double grad_sum_squares);
+  double sum_of_losses(int microbatches);
+
+  const TrainingConfig& config_;
+  int stage_index_;
+  Backend& ops_;
+  RankRecorder& recorder_;
+  Communicator& communicator_;
+  MessagePool& pool_;
+  const BatchSource* data_;
+
+  std::unique_ptr<Method> method_;
+  ParameterList parameters_;
+  Schedule schedule_;
+  LayerRange layers_;
+  std::unique_ptr<Stage> stage_;
+  std::unique_ptr<Codec> before_, after_;  // of the boundaries towards the previous and the next stage
+  std::vector<std::unique_ptr<DeviceMemory>> memory_;
+  Arena scratch_;
+  Context context_;
+  std::vector<Frame> frames_;
+  Tensor positions_, losses_, grad_scale_, sum_squares_;  // losses_ (microbatches) f64
+};
+
+}  // namespace strait

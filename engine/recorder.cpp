@@ -1,0 +1,106 @@
+// The recorder of recorder.h: op costs come from the backend's cost sink, durations from the
+// thread's CPU clock.
+#include "engine/recorder.h"
+
+#include <time.h>
+
+#include <limits>
+#include <string_view>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace strait {
+namespace {
+
+// Carried by messages that no log holds. No real id: ranks are below 2^31.
+constexpr uint64_t kUnrecorded = std::numeric_limits<uint64_t>::max();
+
+// CPU time of this thread, so that other ranks on the same core do not count. Ops that run on
+// several threads are undercounted: with measured timing every rank computes on one thread.
+int64_t thread_nanoseconds() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return now.tv_sec * 1'000'000'000 + now.tv_nsec;
+}
+
+record::OpWork to_work(const OpCost& cost) {
+  return {.name = static_cast<uint16_t>(cost.op),
+          .op_class = cost.matrix ? record::OpClass::matrix : record::OpClass::vector,
+          .bf16 = cost.bf16,
+          .flops = cost.flops,
+          .bytes = cost.bytes};
+}
+
+}  // namespace
+
+void RankRecorder::begin_step() {
+  log_.entries.clear();
+  next_message_ = 0;
+}
+
+record::RankLog RankRecorder::take() {
+  STRAIT_CHECK(!in_segment_, "the log is taken inside a segment");
+  return std::exchange(log_, {});
+}
+
+void RankRecorder::pause(bool on) {
+  STRAIT_CHECK(!in_segment_, "recording is paused or resumed inside a segment");
+  paused_ = on;
+}
+
+uint64_t RankRecorder::next_id() {
+  if (paused_) return kUnrecorded;
+  return (static_cast<uint64_t>(rank_) << 32) | next_message_++;
+}
+
+void RankRecorder::sent(uint64_t id, int to, record::MessageKind kind, int microbatch,
+                        Bytes payload, Bytes sync, Bytes dense) {
+  STRAIT_CHECK(!in_segment_, "a message is sent inside a segment, whose entry would come after it");
+  if (paused_) return;
+  log_.entries.emplace_back().action = record::Send{id, to, kind, microbatch, payload, sync, dense};
+}
+
+void RankRecorder::received(uint64_t id, int from) {
+  STRAIT_CHECK(!in_segment_,
+               "a message is received inside a segment, whose entry would come after it");
+  STRAIT_CHECK((id == kUnrecorded) == paused_,
+               fmt::format("rank {} records and rank {} does not: pause both for the same messages",
+                           paused_ ? from : rank_, paused_ ? rank_ : from));
+  if (paused_) return;
+  log_.entries.emplace_back().action = record::Receive{id, from};
+}
+
+RankRecorder::Segment::Segment(RankRecorder& recorder, record::Category category,
+                               record::Phase phase, int microbatch)
+    : recorder_(recorder),
+      entry_{.category = category, .phase = phase, .microbatch = microbatch},
+      started_(0) {
+  STRAIT_CHECK(!recorder.in_segment_, "segments do not nest");
+  recorder_.in_segment_ = true;
+  if (recorder_.paused_) return;
+  recorder_.ops_.set_cost_sink(&costs_);
+  started_ = thread_nanoseconds();
+}
+
+RankRecorder::Segment::~Segment() {
+  recorder_.in_segment_ = false;
+  if (recorder_.paused_) return;
+  const int64_t elapsed = thread_nanoseconds() - started_;
+  recorder_.ops_.set_cost_sink(nullptr);
+  if (costs_.empty()) return;
+  entry_.ops.reserve(costs_.size());
+  for (const OpCost& cost : costs_) entry_.ops.push_back(to_work(cost));
+  const bool computes = std::string_view(recorder_.ops_.name()) != "meta";
+  entry_.measured = {computes ? elapsed : 0};
+  recorder_.log_.entries.emplace_back().action = std::move(entry_);
+}
+
+std::vector<std::string> op_names() {
+  std::vector<std::string> names;
+  for (int op = 0; op < static_cast<int>(Op::count_); ++op)
+    names.emplace_back(name_of(static_cast<Op>(op)));
+  return names;
+}
+
+}  // namespace strait

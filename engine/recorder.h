@@ -1,0 +1,53 @@
+// Writes one rank's log: what it computed (with every op's cost), sent and received, in program order. While paused
+// (evaluation, set-up) nothing is written. Knows durations as the host measured them, and no other time.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "sim/record/log.h"
+
+namespace strait {
+
+class RankRecorder {
+ public:
+  RankRecorder(int rank, Backend& ops) : rank_(rank), ops_(ops) {}
+
+  void begin_step();                       // clears the log, restarts message numbers
+  record::RankLog take();                  // the step's log
+  void pause(bool on);                     // not inside a segment; sender and receiver of a message pause alike
+
+  // Called by Communicator. next_id() is (rank << 32) | running number.
+  uint64_t next_id();
+  void sent(uint64_t id, int to, record::MessageKind kind, int microbatch, Bytes payload, Bytes sync, Bytes dense);
+  void received(uint64_t id, int from);
+
+  // Books everything computed in its lifetime as one entry. Not nested. With no op inside, no entry is written.
+  class Segment {
+   public:
+    Segment(RankRecorder& recorder, record::Category category, record::Phase phase, int microbatch);
+    ~Segment();
+    Segment(const Segment&) = delete;
+    Segment& operator=(const Segment&) = delete;
+
+   private:
+    RankRecorder& recorder_;
+    record::Compute entry_;
+    std::vector<OpCost> costs_;
+    int64_t started_;
+  };
+
+ private:
+  int rank_;
+  Backend& ops_;
+  bool paused_ = false;
+  bool in_segment_ = false;
+  uint64_t next_message_ = 0;
+  record::RankLog log_;
+};
+
+// The names that record::OpWork::name indexes: those of enum Op, in order.
+std::vector<std::string> op_names();
+
+}  // namespace strait

@@ -1,0 +1,60 @@
+// What a training run is, for the engine: everything that determines the record, as plain data. Filled by the command line
+// from a scenario, or by a test.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/codec/method.h"
+#include "engine/nn/model_shape.h"
+#include "engine/optimizer/adamw.h"
+#include "engine/optimizer/learning_rate.h"
+#include "engine/schedule/schedule.h"
+
+namespace strait {
+
+enum class ClipScope { global, stage };
+
+struct TrainingConfig {
+  ModelShape shape;
+  MethodOptions method;
+  DType dtype = DType::f32;          // T: f32, bf16; f64 on the reference backend
+  uint64_t seed = 0;
+  int pipeline = 1;
+  std::vector<int> layers_per_stage;  // empty: even
+  std::string schedule = "1f1b";
+  int batch = 8;                      // sequences a step
+  int microbatches = 4;               // divides batch
+  int64_t steps = 1;
+  LearningRateSchedule learning_rate;
+  AdamWOptions adamw;
+  double clip_norm = 1.0;             // 0: off
+  ClipScope clip_scope = ClipScope::global;
+  int64_t evaluate_every = 0;         // steps; 0: never. Also before the first and after the last step if > 0
+  int evaluate_batches = 8;           // of `batch / microbatches` sequences each
+  int constrained_layers = -1;        // -1: all but the last stage's (specs/subspace_models.md 1.3)
+  int64_t head_chunk_rows = 256;
+};
+
+// Where tokens come from. Pure functions of the index, called from every rank's thread: must be thread-safe.
+class BatchSource {
+ public:
+  virtual ~BatchSource() = default;
+  // Sequence `index` (counted over the whole run) of T = context tokens; either pointer may be null.
+  virtual void training(int64_t index, int32_t* ids, int32_t* targets) const = 0;
+  virtual void validation(int64_t index, int32_t* ids, int32_t* targets) const = 0;
+};
+
+// Throws std::invalid_argument with a text that names the field.
+void validate(const TrainingConfig& config);
+
+// Sizes of one rank's memory regions, from a dry run on the meta backend.
+struct RankPlan {
+  LayerRange layers;
+  int frames = 0;
+  int64_t parameters = 0;
+  size_t persistent_bytes = 0, frame_bytes = 0, scratch_bytes = 0;  // frame_bytes: one frame
+};
+
+}  // namespace strait

@@ -1,0 +1,211 @@
+// The op list. This header is the specification of every op: shapes, dtypes, aliasing, determinism, cost.
+//
+// The public functions are not virtual: they check the contract, book the cost, and call the backend's do_… function, so
+// that every backend is held to the same contract and no FLOP goes uncounted. Backends: reference (fp64 loops: documentation
+// and oracle), cpu, cuda, meta (computes nothing).
+//
+// Conventions
+//   * Outputs first, then inputs, then sizes and scalars. Outputs never alias inputs unless an op says "may alias".
+//   * A "float" tensor is f32 or bf16 (reference: also f64). All float operands of one op share one dtype T unless said
+//     otherwise; S = statistics_of(T) is f32 (f64 under f64). Arithmetic inside an op is in S (GEMM: accumulation in S).
+//   * Tensors are contiguous unless an op says "rows may be strided" (all but the last dimension, for attention and rope
+//     all but the last two).
+//   * `accumulate` adds to the output instead of overwriting it. Ops without it overwrite; gradients of parameters always
+//     accumulate (…_backward: "dw +=").
+//   * N = B*T rows (tokens). No op allocates; an op's own scratch belongs to the backend and has a fixed size per shape.
+//   * Determinism: same inputs, same bits, on any number of threads. Row-local ops do not depend on other rows
+//     (docs/determinism.md lists each op).
+//   * An instance is used by one thread at a time; instances are independent.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/rng.h"
+#include "kernels/tensor.h"
+
+namespace strait {
+
+enum class Op : uint8_t {
+  matmul, rmsnorm_forward, rmsnorm_backward, add_rmsnorm_forward, rope, swiglu_forward, swiglu_backward,
+  attention_forward, attention_delta, attention_backward, gather_rows, scatter_add_rows, add_gathered_rows,
+  cross_entropy, add, axpy, scale, cast, fill, sum, sum_squares, adamw, random_normal, count_
+};
+const char* name_of(Op op);
+
+// What an op costs: multiply and add are one FLOP each; `bytes` are those read and written once, in device memory.
+struct OpCost {
+  Op op = Op::matmul;
+  bool matrix = false;  // worked off by matrix units
+  bool bf16 = false;    // operands are bf16
+  uint64_t flops = 0;
+  uint64_t bytes = 0;
+};
+
+// Which pairs of query and key may meet, by global positions, so that a shard of a sequence needs no other kernel
+// (specs/context_parallelism.md 3.1): allowed = (!causal || k_position <= q_position) && (q_document == k_document).
+struct AttentionMask {
+  Tensor q_position;         // (Tq) i32
+  Tensor k_position;         // (Tk) i32
+  Tensor q_document;         // (B, Tq) i32 or undefined: no document mask
+  Tensor k_document;         // (B, Tk) i32 or undefined; defined together with q_document
+  bool causal = true;
+};
+
+struct AdamWParameters {
+  double lr = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
+  int64_t step = 1;          // 1-based, for the bias corrections
+};
+
+// Memory of a device. The base of every owning object above this layer.
+class DeviceMemory {
+ public:
+  virtual ~DeviceMemory() = default;
+  void* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+
+ protected:
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // ---- memory --------------------------------------------------------------------------------------------------
+  virtual const char* name() const = 0;                                  // "cpu", "cuda", "reference", "meta"
+  virtual bool host_memory() const = 0;                                  // device memory can be read by the host
+  virtual std::unique_ptr<DeviceMemory> allocate(size_t bytes) = 0;      // zeroed, 256-byte aligned; throws std::bad_alloc
+  virtual void upload(const Tensor& device, const void* host) = 0;       // contiguous; device.bytes() bytes
+  virtual void download(void* host, const Tensor& device) = 0;           // contiguous; waits for the device
+  virtual void synchronize() = 0;
+
+  // Every op from now on is booked here (null: nowhere). Not owned.
+  void set_cost_sink(std::vector<OpCost>* sink) { sink_ = sink; }
+
+  // ---- matrix product --------------------------------------------------------------------------------------------
+  // y (M,N) = op(a) op(b) [+ y]; op(a) is a (M,K) or, with transpose_a, a (K,M) read as its transpose; b likewise.
+  // a, b: float of one dtype T; y: T or S. Rows of all three may be strided. Accumulation in S.
+  // 2*M*N*K FLOPs. A row of y depends on that row of op(a) only, bit for bit (cpu: relied on by the tests of section 9.5).
+  void matmul(Tensor y, Tensor a, bool transpose_a, Tensor b, bool transpose_b, bool accumulate);
+
+  // ---- normalisation ---------------------------------------------------------------------------------------------
+  // rstd[n] = 1/sqrt(mean_c x[n,c]^2 + eps);  y = x * rstd * w.  y, x (N,C) T; rstd (N) S; w (C) T.
+  void rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor w, double eps);
+  // sum = x + delta (rounded to T), then as above on sum.  sum, y, x, delta (N,C) T. sum may alias x or delta.
+  void add_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor delta, Tensor w, double eps);
+  // dx (N,C) T [+]= gradient of x; dw (C) S += gradient of w.  dy, x (N,C) T; w (C) T; rstd (N) S.
+  // with xh = x*rstd: dx = rstd * (dy*w - xh * mean_c(dy*w*xh)); dw = sum_n dy*xh, rows in fixed chunks of 64, combined in order.
+  void rmsnorm_backward(Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w, Tensor rstd, bool accumulate_dx);
+
+  // ---- rotary position embedding ---------------------------------------------------------------------------------
+  // Rotates halves (Hugging Face): for i < Dh/2, angle a = position * theta^(-2i/Dh), table row = (cos a, sin a):
+  // (x_i, x_{i+Dh/2}) <- (x_i cos - x_{i+Dh/2} sin, x_{i+Dh/2} cos + x_i sin); `inverse` rotates by -a (the backward).
+  // In place. x (B,T,H,Dh) T, strided in all but the last two; table (P, Dh) S: cos in columns [0,Dh/2), sin behind;
+  // positions (T) i32, each in [0,P).
+  void rope(Tensor x, Tensor table, Tensor positions, bool inverse);
+
+  // ---- SwiGLU ----------------------------------------------------------------------------------------------------
+  // y (N,F) = silu(g) * u with gate_up (N,2F) = [g | u]; silu(g) = g / (1 + exp(-g)).
+  void swiglu_forward(Tensor y, Tensor gate_up);
+  // dgate_up (N,2F); may alias gate_up.
+  void swiglu_backward(Tensor dgate_up, Tensor dy, Tensor gate_up);
+
+  // ---- attention -------------------------------------------------------------------------------------------------
+  // Block-wise with online softmax; never a Tq x Tk matrix in memory. Grouped queries: query head h reads KV head h/(H/Hkv).
+  // o (B,Tq,H,Dh) T or S; lse (B,H,Tq) S, natural logarithm, -inf for a row without allowed keys (its o is 0);
+  // q (B,Tq,H,Dh), k, v (B,Tk,Hkv,Dh) T; strided in all but the last two. specs/context_parallelism.md 3.1.
+  // 4*B*H*Dh FLOPs an allowed pair (counted for full rows: Tq*Tk, halved when causal and Tq == Tk).
+  void attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionMask& mask, double scale);
+  // delta (B,H,Tq) S = sum_d dout * o.  dout, o (B,Tq,H,Dh) T, strided in all but the last two.
+  void attention_delta(Tensor delta, Tensor dout, Tensor o);
+  // Gradients from the final lse and delta (specs/context_parallelism.md 3.3), so that KV blocks are independent.
+  // dq (B,Tq,H,Dh), dk, dv (B,Tk,Hkv,Dh): T or S, [+]=; strided like q, k, v. dk, dv are summed over the query heads of a KV head
+  // in head order. Two passes, no atomics.
+  void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v, Tensor lse, Tensor delta,
+                          const AttentionMask& mask, double scale, bool accumulate);
+
+  // ---- rows ------------------------------------------------------------------------------------------------------
+  // y[n] = table[ids[n]].  y (N,C), table (V,C) one dtype; ids (N) i32 in [0,V).
+  void gather_rows(Tensor y, Tensor table, Tensor ids);
+  // dtable[ids[n]] += dy[n], n in ascending order for each row.  dtable (V,C) S; dy (N,C) T; ids (N) i32.
+  void scatter_add_rows(Tensor dtable, Tensor dy, Tensor ids);
+  // y[n] = x[n] + alpha * table[ids[n]].  y, x (N,C), each T or S; table (V,C) T or S; y may alias x. Rows of y and x may be strided.
+  void add_gathered_rows(Tensor y, Tensor x, Tensor table, Tensor ids, double alpha);
+
+  // ---- loss ------------------------------------------------------------------------------------------------------
+  // loss[n] = lse(logits[n]) - logits[n, target], 0 where target < 0 (ignored).  If `gradient`, logits is overwritten by
+  // scale * (softmax - onehot), 0 for ignored rows.  loss (N) S; logits (N,V) T; targets (N) i32 in [-1,V).
+  void cross_entropy(Tensor loss, Tensor logits, Tensor targets, double scale, bool gradient);
+
+  // ---- element-wise ----------------------------------------------------------------------------------------------
+  void add(Tensor y, Tensor a, Tensor b);             // y = a + b; T each; may alias
+  void axpy(Tensor y, double alpha, Tensor x);        // y += alpha * x; float each, dtypes may differ; may not alias
+  void scale(Tensor y, double alpha);                 // y *= alpha
+  void cast(Tensor y, Tensor x);                      // y = x with rounding to nearest even; any float dtypes, same dtype: copy;
+                                                      // also i32 <-> u16 and i32 -> i32 (token ids on the wire; values in [0, 65536) for u16).
+                                                      // Rows may be strided
+  void fill(Tensor y, double value);                  // float or i32
+
+  // ---- reductions ------------------------------------------------------------------------------------------------
+  // out (1) S or f64. Blocks of 4096 elements summed in S, lanes in fixed order, blocks combined in order in f64.
+  void sum(Tensor out, Tensor x);
+  void sum_squares(Tensor out, Tensor x);
+
+  // ---- optimizer -------------------------------------------------------------------------------------------------
+  // Decoupled AdamW (Loshchilov & Hutter 2019) over flat buffers of n elements, in S:
+  //   g = grad * grad_scale[0]; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
+  //   p = p - lr * (m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps) + wd * p);  compute = round_T(p)
+  // master, m, v, grad (n) S; compute (n) T (may be the same memory as master when T == S); grad_scale (1) S on the device
+  // (the clip factor: no host synchronisation).
+  void adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale, const AdamWParameters& p);
+
+  // ---- random ----------------------------------------------------------------------------------------------------
+  // y[i] = stddev * normal_at(rng, stream, i), rounded to y's dtype. Same bits on every backend that computes.
+  void random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev);
+
+ protected:
+  virtual bool computes() const { return true; }  // false: operands may have null data (meta)
+  virtual bool has_f64() const { return false; }  // true: every op also takes f64 (reference, meta)
+
+  virtual void do_matmul(Tensor y, Tensor a, bool transpose_a, Tensor b, bool transpose_b, bool accumulate) = 0;
+  virtual void do_rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor w, double eps) = 0;
+  virtual void do_add_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor delta, Tensor w, double eps) = 0;
+  virtual void do_rmsnorm_backward(Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w, Tensor rstd, bool accumulate_dx) = 0;
+  virtual void do_rope(Tensor x, Tensor table, Tensor positions, bool inverse) = 0;
+  virtual void do_swiglu_forward(Tensor y, Tensor gate_up) = 0;
+  virtual void do_swiglu_backward(Tensor dgate_up, Tensor dy, Tensor gate_up) = 0;
+  virtual void do_attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionMask& mask, double scale) = 0;
+  virtual void do_attention_delta(Tensor delta, Tensor dout, Tensor o) = 0;
+  virtual void do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v, Tensor lse, Tensor delta,
+                                     const AttentionMask& mask, double scale, bool accumulate) = 0;
+  virtual void do_gather_rows(Tensor y, Tensor table, Tensor ids) = 0;
+  virtual void do_scatter_add_rows(Tensor dtable, Tensor dy, Tensor ids) = 0;
+  virtual void do_add_gathered_rows(Tensor y, Tensor x, Tensor table, Tensor ids, double alpha) = 0;
+  virtual void do_cross_entropy(Tensor loss, Tensor logits, Tensor targets, double scale, bool gradient) = 0;
+  virtual void do_add(Tensor y, Tensor a, Tensor b) = 0;
+  virtual void do_axpy(Tensor y, double alpha, Tensor x) = 0;
+  virtual void do_scale(Tensor y, double alpha) = 0;
+  virtual void do_cast(Tensor y, Tensor x) = 0;
+  virtual void do_fill(Tensor y, double value) = 0;
+  virtual void do_sum(Tensor out, Tensor x) = 0;
+  virtual void do_sum_squares(Tensor out, Tensor x) = 0;
+  virtual void do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale, const AdamWParameters& p) = 0;
+  virtual void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) = 0;
+
+ private:
+  void book(Op op, bool matrix, DType dtype, uint64_t flops, uint64_t bytes);
+  std::vector<OpCost>* sink_ = nullptr;
+};
+
+// `threads`: OpenMP threads inside one op (1 when every rank has a thread of its own).
+std::unique_ptr<Backend> make_cpu_backend(int threads);
+std::unique_ptr<Backend> make_reference_backend();
+std::unique_ptr<Backend> make_meta_backend();
+// Null where CUDA was not compiled in or no device is there; `reason` then says which.
+std::unique_ptr<Backend> make_cuda_backend(std::string* reason);
+
+}  // namespace strait

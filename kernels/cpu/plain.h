@@ -1,0 +1,15 @@
+// The ops without arithmetic in lanes, compiled once for the baseline instruction set.
+#pragma once
+
+#include "kernels/cpu/parallel.h"
+
+namespace strait::cpu {
+
+// y[n] = table[ids[n]]: copies rows.
+void gather_rows(Tensor y, Tensor table, Tensor ids, int threads);
+// By index, so in any order.
+void random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev, int threads);
+// Where row `row` of a tensor whose last dimension is dense begins, in elements.
+int64_t row_offset(const Tensor& t, int64_t row);
+
+}  // namespace strait::cpu

@@ -1,0 +1,63 @@
+// Decoupled AdamW (Loshchilov & Hutter 2019) over flat buffers, one launch for all parameters:
+//   g = grad * grad_scale; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
+//   p = p - lr (m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps) + wd p);  compute = round_T(p)
+//
+// Shapes: master, m, v, grad (n) f32; compute (n) T, may be master itself; grad_scale (1) f32 on
+// the device. Bytes per parameter: 28 + the size of T (master, m, v read and written, grad read,
+// the copy written). Determinism: every parameter by itself. One parameter a thread: five
+// independent streams of whole lines.
+#include <cmath>
+
+#include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/device.cuh"
+
+namespace strait {
+namespace {
+
+constexpr int kThreads = 256;
+
+struct Rule {
+  float lr, beta1, one_minus_beta1, beta2, one_minus_beta2, correction1, correction2, eps,
+      weight_decay;
+};
+
+template <typename T>
+__global__ void adamw_kernel(float* master, T* compute, float* m, float* v, const float* grad,
+                             const float* grad_scale, Rule rule, int64_t n) {
+  const int64_t i = global_index();
+  if (i >= n) return;
+  const float g = grad[i] * grad_scale[0];
+  const float first = rule.beta1 * m[i] + rule.one_minus_beta1 * g;
+  const float second = rule.beta2 * v[i] + rule.one_minus_beta2 * g * g;
+  m[i] = first;
+  v[i] = second;
+  const float step = first / rule.correction1 / (sqrtf(second / rule.correction2) + rule.eps);
+  const float p = master[i];
+  const float updated = p - rule.lr * (step + rule.weight_decay * p);
+  master[i] = updated;
+  compute[i] = narrow<T>(updated);
+}
+
+}  // namespace
+
+void CudaBackend::do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad,
+                           Tensor grad_scale, const AdamWParameters& p) {
+  const auto t = static_cast<double>(p.step);
+  const Rule rule{static_cast<float>(p.lr),
+                  static_cast<float>(p.beta1),
+                  static_cast<float>(1.0 - p.beta1),
+                  static_cast<float>(p.beta2),
+                  static_cast<float>(1.0 - p.beta2),
+                  static_cast<float>(1.0 - std::pow(p.beta1, t)),
+                  static_cast<float>(1.0 - std::pow(p.beta2, t)),
+                  static_cast<float>(p.eps),
+                  static_cast<float>(p.weight_decay)};
+  dispatch(compute.dtype, [&](auto tag) {
+    using T = decltype(tag);
+    launch(adamw_kernel<T>, grid_of(blocks_for(master.elements(), kThreads)), kThreads, 0, stream_,
+           master.as<float>(), compute.as<T>(), m.as<float>(), v.as<float>(), grad.as<float>(),
+           grad_scale.as<float>(), rule, master.elements());
+  });
+}
+
+}  // namespace strait

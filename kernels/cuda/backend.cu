@@ -1,0 +1,104 @@
+// Memory, stream and creation of the CUDA backend. Device 0 of those that CUDA_VISIBLE_DEVICES
+// leaves is the device. Transfers wait for the stream, so a host buffer may be reused as soon as
+// the call returns.
+#include <algorithm>
+#include <new>
+
+#include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/cuda_check.h"
+#include "kernels/cuda/matmul_plans.h"
+
+namespace strait {
+namespace {
+
+class CudaMemory final : public DeviceMemory {
+ public:
+  CudaMemory(size_t bytes, cudaStream_t stream) {
+    const cudaError_t status = cudaMalloc(&data_, bytes);
+    if (status == cudaErrorMemoryAllocation) {
+      cudaGetLastError();  // not sticky: a caller that can live with less may go on
+      throw std::bad_alloc();
+    }
+    CUDA_CHECK(status);
+    bytes_ = bytes;
+    const cudaError_t zeroed = bytes == 0 ? cudaSuccess : cudaMemsetAsync(data_, 0, bytes, stream);
+    if (zeroed != cudaSuccess) cudaFree(data_);
+    CUDA_CHECK(zeroed);
+  }
+  ~CudaMemory() override { cudaFree(data_); }
+  CudaMemory(const CudaMemory&) = delete;
+  CudaMemory& operator=(const CudaMemory&) = delete;
+};
+
+}  // namespace
+
+CudaBackend::CudaBackend() {
+  CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  matmul_plans_ = std::make_unique<MatmulPlans>(stream_);
+}
+
+CudaBackend::~CudaBackend() {
+  cudaStreamSynchronize(stream_);
+  matmul_plans_.reset();
+  scratch_.clear();
+  cudaStreamDestroy(stream_);
+}
+
+std::unique_ptr<DeviceMemory> CudaBackend::allocate(size_t bytes) {
+  auto memory = std::make_unique<CudaMemory>(bytes, stream_);
+  synchronize();  // the zeros are there, whichever instance uses the memory
+  return memory;
+}
+
+void CudaBackend::upload(const Tensor& device, const void* host) {
+  STRAIT_CHECK(device.contiguous(), "upload to a strided tensor");
+  if (device.bytes() == 0) return;
+  CUDA_CHECK(cudaMemcpyAsync(device.data, host, device.bytes(), cudaMemcpyHostToDevice, stream_));
+  synchronize();
+}
+
+void CudaBackend::download(void* host, const Tensor& device) {
+  STRAIT_CHECK(device.contiguous(), "download of a strided tensor");
+  if (device.bytes() == 0) return;
+  CUDA_CHECK(cudaMemcpyAsync(host, device.data, device.bytes(), cudaMemcpyDeviceToHost, stream_));
+  synchronize();
+}
+
+void CudaBackend::synchronize() { CUDA_CHECK(cudaStreamSynchronize(stream_)); }
+
+void* CudaBackend::scratch(size_t bytes) {
+  const size_t current = scratch_.empty() ? 0 : scratch_.back()->bytes();
+  if (bytes > current) {
+    // Doubling bounds what the outgrown buffers hold by the size of the current one.
+    scratch_.push_back(std::make_unique<CudaMemory>(std::max(bytes, 2 * current), stream_));
+  }
+  return scratch_.empty() ? nullptr : scratch_.back()->data();
+}
+
+std::unique_ptr<Backend> make_cuda_backend(std::string* reason) {
+  const auto refuse = [reason](const std::string& text) {
+    if (reason != nullptr) *reason = text;
+    return nullptr;
+  };
+  int driver = 0, count = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
+    return refuse("no CUDA device: no NVIDIA driver is installed");
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess) {
+    cudaGetLastError();  // not sticky
+    return refuse(std::string("no CUDA device: ") + cudaGetErrorString(status));
+  }
+  if (count == 0)
+    return refuse("no CUDA device: the driver lists none (CUDA_VISIBLE_DEVICES may hide it)");
+
+  int major = 0, minor = 0;
+  CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+  CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0));
+  if (major < 8) {
+    return refuse("CUDA device 0 has compute capability " + std::to_string(major) + "." +
+                  std::to_string(minor) + ", at least 8.0 is needed");
+  }
+  return std::make_unique<CudaBackend>();
+}
+
+}  // namespace strait

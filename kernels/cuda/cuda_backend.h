@@ -1,0 +1,77 @@
+// The CUDA backend's class: one stream, one cuBLASLt handle and one scratch buffer an instance; the
+// ops are in the .cu files of their topics, which carry the names of the CPU side. Every kernel
+// sums in an order that its shapes alone fix, none uses an atomic: the same inputs give the same
+// bits on the same device (docs/determinism.md).
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <memory>
+#include <vector>
+
+#include "kernels/backend.h"
+
+namespace strait {
+
+class MatmulPlans;  // matmul.cu
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend();
+  ~CudaBackend() override;
+  CudaBackend(const CudaBackend&) = delete;
+  CudaBackend& operator=(const CudaBackend&) = delete;
+
+  const char* name() const override { return "cuda"; }
+  bool host_memory() const override { return false; }
+  std::unique_ptr<DeviceMemory> allocate(size_t bytes) override;
+  void upload(const Tensor& device, const void* host) override;
+  void download(void* host, const Tensor& device) override;
+  void synchronize() override;
+
+ protected:
+  void do_matmul(Tensor y, Tensor a, bool transpose_a, Tensor b, bool transpose_b,
+                 bool accumulate) override;
+  void do_rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor w, double eps) override;
+  void do_add_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor delta, Tensor w,
+                              double eps) override;
+  void do_rmsnorm_backward(Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w, Tensor rstd,
+                           bool accumulate_dx) override;
+  void do_rope(Tensor x, Tensor table, Tensor positions, bool inverse) override;
+  void do_swiglu_forward(Tensor y, Tensor gate_up) override;
+  void do_swiglu_backward(Tensor dgate_up, Tensor dy, Tensor gate_up) override;
+  void do_attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v,
+                            const AttentionMask& mask, double scale) override;
+  void do_attention_delta(Tensor delta, Tensor dout, Tensor o) override;
+  void do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
+                             Tensor v, Tensor lse, Tensor delta, const AttentionMask& mask,
+                             double scale, bool accumulate) override;
+  void do_gather_rows(Tensor y, Tensor table, Tensor ids) override;
+  void do_scatter_add_rows(Tensor dtable, Tensor dy, Tensor ids) override;
+  void do_add_gathered_rows(Tensor y, Tensor x, Tensor table, Tensor ids, double alpha) override;
+  void do_cross_entropy(Tensor loss, Tensor logits, Tensor targets, double scale,
+                        bool gradient) override;
+  void do_add(Tensor y, Tensor a, Tensor b) override;
+  void do_axpy(Tensor y, double alpha, Tensor x) override;
+  void do_scale(Tensor y, double alpha) override;
+  void do_cast(Tensor y, Tensor x) override;
+  void do_fill(Tensor y, double value) override;
+  void do_sum(Tensor out, Tensor x) override;
+  void do_sum_squares(Tensor out, Tensor x) override;
+  void do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale,
+                const AdamWParameters& p) override;
+  void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) override;
+
+ private:
+  // At least `bytes` of device memory for the op that asks, valid until the next op asks. Grows
+  // when a shape is met that needs more than all before; outgrown buffers live on, because kernels
+  // in flight may still use them.
+  void* scratch(size_t bytes);
+  void reduce(Tensor out, Tensor x, bool squares);
+
+  cudaStream_t stream_ = nullptr;
+  std::unique_ptr<MatmulPlans> matmul_plans_;
+  std::vector<std::unique_ptr<DeviceMemory>> scratch_;  // the last one is the current one
+};
+
+}  // namespace strait

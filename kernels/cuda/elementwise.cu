@@ -1,0 +1,121 @@
+// Sums, scalings, conversions and constants, element by element: y = a + b, y += alpha x, y *=
+// alpha, y = round(x), y = c.
+//
+// Bytes: what is read and written, once each; nothing is kept. Determinism: every element by
+// itself. One element a thread, neighbours beside each other, so that a warp's accesses are whole
+// lines: the memory is the limit and no tile would save a byte. Only `cast` takes strided rows; its
+// indices cost it two 64-bit divisions an element.
+#include <type_traits>
+
+#include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/device.cuh"
+
+namespace strait {
+namespace {
+
+constexpr int kThreads = 256;
+
+template <typename T>
+__global__ void add_kernel(T* y, const T* a, const T* b, int64_t n) {
+  const int64_t i = global_index();
+  if (i < n) y[i] = narrow<T>(widen(a[i]) + widen(b[i]));
+}
+
+__global__ void axpy_kernel(FloatArray y, float alpha, FloatArray x, int64_t n) {
+  const int64_t i = global_index();
+  if (i < n) y.store(i, y.load(i) + alpha * x.load(i));
+}
+
+template <typename T>
+__global__ void scale_kernel(T* y, float alpha, int64_t n) {
+  const int64_t i = global_index();
+  if (i < n) y[i] = narrow<T>(widen(y[i]) * alpha);
+}
+
+template <typename T>
+__global__ void fill_kernel(T* y, T value, int64_t n) {
+  const int64_t i = global_index();
+  if (i < n) y[i] = value;
+}
+
+template <typename Y, typename X>
+__device__ Y converted(X x) {
+  if constexpr (std::is_same_v<Y, X> || std::is_integral_v<X>) {
+    return static_cast<Y>(x);  // a copy keeps every bit, those of a NaN too
+  } else {
+    return narrow<Y>(widen(x));
+  }
+}
+
+template <typename Y, typename X>
+__global__ void cast_kernel(Y* y, RowOffsets y_rows, const X* x, RowOffsets x_rows, int64_t columns,
+                            int64_t n) {
+  const int64_t i = global_index();
+  if (i >= n) return;
+  const int64_t row = i / columns, column = i % columns;
+  y[y_rows(row) + column] = converted<Y>(x[x_rows(row) + column]);
+}
+
+dim3 grid_for(int64_t n) { return grid_of(blocks_for(n, kThreads)); }
+
+}  // namespace
+
+void CudaBackend::do_add(Tensor y, Tensor a, Tensor b) {
+  dispatch(y.dtype, [&](auto tag) {
+    using T = decltype(tag);
+    launch(add_kernel<T>, grid_for(y.elements()), kThreads, 0, stream_, y.as<T>(), a.as<T>(),
+           b.as<T>(), y.elements());
+  });
+}
+
+void CudaBackend::do_axpy(Tensor y, double alpha, Tensor x) {
+  launch(axpy_kernel, grid_for(y.elements()), kThreads, 0, stream_, float_array(y), alpha,
+         float_array(x), y.elements());
+}
+
+void CudaBackend::do_scale(Tensor y, double alpha) {
+  dispatch(y.dtype, [&](auto tag) {
+    using T = decltype(tag);
+    launch(scale_kernel<T>, grid_for(y.elements()), kThreads, 0, stream_, y.as<T>(), alpha,
+           y.elements());
+  });
+}
+
+void CudaBackend::do_cast(Tensor y, Tensor x) {
+  const auto cast = [&](auto y_tag, auto x_tag) {
+    using Y = decltype(y_tag);
+    using X = decltype(x_tag);
+    launch(cast_kernel<Y, X>, grid_for(y.elements()), kThreads, 0, stream_, y.as<Y>(),
+           RowOffsets(y), x.as<X>(), RowOffsets(x), y.size(-1), y.elements());
+  };
+  if (is_float(x.dtype)) {
+    dispatch(y.dtype,
+             [&](auto y_tag) { dispatch(x.dtype, [&](auto x_tag) { cast(y_tag, x_tag); }); });
+  } else if (x.dtype == DType::u16) {
+    cast(int32_t{}, uint16_t{});
+  } else if (y.dtype == DType::u16) {
+    cast(uint16_t{}, int32_t{});
+  } else {
+    cast(int32_t{}, int32_t{});
+  }
+}
+
+void CudaBackend::do_fill(Tensor y, double value) {
+  const auto fill = [&](auto element) {
+    using T = decltype(element);
+    launch(fill_kernel<T>, grid_for(y.elements()), kThreads, 0, stream_, y.as<T>(), element,
+           y.elements());
+  };
+  switch (y.dtype) {
+    case DType::i32:
+      return fill(static_cast<int32_t>(value));
+    case DType::f32:
+      return fill(static_cast<float>(value));
+    case DType::bf16:
+      return fill(__float2bfloat16_rn(static_cast<float>(value)));
+    default:
+      unsupported(y.dtype);
+  }
+}
+
+}  // namespace strait

@@ -1,0 +1,59 @@
+// The backend that computes nothing: the contract is checked and the cost is booked, as on every backend, but there is no
+// memory behind a tensor. A run of 100 billion parameters costs seconds, and its dry run sizes the arenas of the others.
+// allocate() only remembers the size; upload() is dropped, download() gives zeros.
+#include <cstring>
+
+#include "kernels/backend.h"
+
+namespace strait {
+namespace {
+
+class NoMemory final : public DeviceMemory {
+ public:
+  explicit NoMemory(size_t bytes) { bytes_ = bytes; }
+};
+
+class MetaBackend final : public Backend {
+ public:
+  const char* name() const override { return "meta"; }
+  bool host_memory() const override { return false; }
+  std::unique_ptr<DeviceMemory> allocate(size_t bytes) override { return std::make_unique<NoMemory>(bytes); }
+  void upload(const Tensor&, const void*) override {}
+  void download(void* host, const Tensor& device) override { std::memset(host, 0, device.bytes()); }
+  void synchronize() override {}
+
+ protected:
+  bool computes() const override { return false; }
+  bool has_f64() const override { return true; }
+
+  void do_matmul(Tensor, Tensor, bool, Tensor, bool, bool) override {}
+  void do_rmsnorm_forward(Tensor, Tensor, Tensor, Tensor, double) override {}
+  void do_add_rmsnorm_forward(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, double) override {}
+  void do_rmsnorm_backward(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, bool) override {}
+  void do_rope(Tensor, Tensor, Tensor, bool) override {}
+  void do_swiglu_forward(Tensor, Tensor) override {}
+  void do_swiglu_backward(Tensor, Tensor, Tensor) override {}
+  void do_attention_forward(Tensor, Tensor, Tensor, Tensor, Tensor, const AttentionMask&, double) override {}
+  void do_attention_delta(Tensor, Tensor, Tensor) override {}
+  void do_attention_backward(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, const AttentionMask&, double,
+                             bool) override {}
+  void do_gather_rows(Tensor, Tensor, Tensor) override {}
+  void do_scatter_add_rows(Tensor, Tensor, Tensor) override {}
+  void do_add_gathered_rows(Tensor, Tensor, Tensor, Tensor, double) override {}
+  void do_cross_entropy(Tensor, Tensor, Tensor, double, bool) override {}
+  void do_add(Tensor, Tensor, Tensor) override {}
+  void do_axpy(Tensor, double, Tensor) override {}
+  void do_scale(Tensor, double) override {}
+  void do_cast(Tensor, Tensor) override {}
+  void do_fill(Tensor, double) override {}
+  void do_sum(Tensor, Tensor) override {}
+  void do_sum_squares(Tensor, Tensor) override {}
+  void do_adamw(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, const AdamWParameters&) override {}
+  void do_random_normal(Tensor, const Philox&, uint64_t, double) override {}
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_meta_backend() { return std::make_unique<MetaBackend>(); }
+
+}  // namespace strait
