@@ -135,6 +135,7 @@ void Rank::forward(Frame& frame, int microbatch, int64_t first_sequence) {
     x = stage_->forward(context_, frame, x, losses_.slice(0, microbatch, 1));
   }
   if (last()) return;
+  if (frame.training && microbatch == 0) diagnose(*after_, stage_index_, frame, x, false);
   Message m;
   {
     Segment segment(recorder_, Category::codec, Phase::encode, microbatch);
@@ -158,12 +159,22 @@ void Rank::backward(Frame& frame, int microbatch) {
     dx = stage_->backward(context_, frame, dy);
   }
   if (first()) return;
+  if (microbatch == 0) diagnose(*before_, stage_index_ - 1, frame, dx, true);
   Message m;
   {
     Segment segment(recorder_, Category::codec, Phase::encode_grad, microbatch);
     m = before_->encode_grad(context_, frame, dx);
   }
   communicator_.send(stage_index_ - 1, {MessageKind::backward, microbatch, 0}, std::move(m));
+}
+
+void Rank::diagnose(Codec& codec, int boundary, Frame& frame, Tensor x, bool gradient) {
+  if (diagnosing_ == 0) return;
+  recorder_.pause(true);
+  for (const auto& [name, value] : gradient ? codec.diagnose_grad(context_, frame, x) : codec.diagnose(context_, frame, x)) {
+    diagnostics_.push_back({diagnosing_, boundary, name, value});
+  }
+  recorder_.pause(false);
 }
 
 double Rank::reduce_gradients() {
@@ -197,6 +208,8 @@ double Rank::sum_of_losses(int count) {
 
 RankStep Rank::train(int64_t step) {
   recorder_.begin_step();
+  diagnosing_ = config_.diagnose_every > 0 && step % config_.diagnose_every == 0 ? step : 0;
+  diagnostics_.clear();
   std::vector<int> slot_of(static_cast<size_t>(config_.microbatches), -1);
   std::vector<int> free;
   for (int i = static_cast<int>(frames_.size()) - 1; i >= 0; --i) free.push_back(i);
@@ -219,6 +232,7 @@ RankStep Rank::train(int64_t step) {
   result.loss_sum = sum_of_losses(config_.microbatches);
   result.grad_sum_squares = reduce_gradients();
   update(step, result.grad_sum_squares);
+  result.diagnostics = std::move(diagnostics_);
   result.log = recorder_.take();
   return result;
 }

@@ -17,6 +17,7 @@ struct RankStep {
   record::RankLog log;
   double loss_sum = 0;            // last stage: sum over the step's tokens
   double grad_sum_squares = 0;    // of this rank's gradients, before clipping
+  std::vector<record::Diagnostic> diagnostics;
 };
 
 class Rank {
@@ -42,6 +43,7 @@ class Rank {
   void load(Frame& frame, int64_t first_sequence);
   void forward(Frame& frame, int microbatch, int64_t first_sequence);
   void backward(Frame& frame, int microbatch);
+  void diagnose(Codec& codec, int boundary, Frame& frame, Tensor x, bool gradient);
   double reduce_gradients();
   void update(int64_t step, double grad_sum_squares);
   double sum_of_losses(int microbatches);
@@ -64,6 +66,8 @@ class Rank {
   Arena scratch_;
   Context context_;
   std::vector<Frame> frames_;
+  int64_t diagnosing_ = 0;                 // the step whose first microbatch is to be diagnosed, 0: none
+  std::vector<record::Diagnostic> diagnostics_;
   Tensor positions_, losses_, grad_scale_, sum_squares_;  // losses_ (microbatches) f64
 };
 

@@ -51,16 +51,21 @@ class Collector {
     log.tokens = tokens_per_step();
     log.learning_rate = config_.learning_rate.at(step);
     double sum_squares = 0;
+    std::vector<record::Diagnostic> diagnostics;
     for (auto& p : parts) {
       log.loss += p->loss_sum;
       sum_squares += p->grad_sum_squares;
       log.ranks.push_back(std::move(p->log));
+      diagnostics.insert(diagnostics.end(), p->diagnostics.begin(), p->diagnostics.end());
     }
     log.loss /= static_cast<double>(log.tokens);
     log.grad_norm = std::sqrt(sum_squares);
     open_.erase(step);
     done_ = step;
     if (observer_.step) observer_.step(log);
+    std::stable_sort(diagnostics.begin(), diagnostics.end(), [](const auto& a, const auto& b) { return a.boundary < b.boundary; });
+    if (!observer_.diagnostic) return;
+    for (const record::Diagnostic& d : diagnostics) observer_.diagnostic(d);
   }
 
   void evaluated(int64_t step, double loss) {
@@ -125,7 +130,7 @@ DryRun dry_run(const TrainingConfig& config) {
   std::vector<std::unique_ptr<RankHost>> hosts;
   for (int r = 0; r < config.pipeline; ++r) hosts.push_back(std::make_unique<RankHost>(one, r, make_meta_backend(), hub, pool, nullptr, nullptr));
   DryRun result;
-  const TrainingObserver observer{[&](const record::StepLog& log) { result.step = log; }, {}, {}};
+  const TrainingObserver observer{[&](const record::StepLog& log) { result.step = log; }, {}, {}, {}};
   Collector collector(one, observer);
   hub.run([&](int r) { run_rank(one, hosts[static_cast<size_t>(r)]->program, r, false, collector); });
   for (auto& host : hosts) result.ranks.push_back(host->program.plan());

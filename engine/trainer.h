@@ -28,6 +28,7 @@ DryRun dry_run(const TrainingConfig& config);
 struct TrainingObserver {
   std::function<void(const record::StepLog&)> step;
   std::function<void(const record::Evaluation&)> evaluation;
+  std::function<void(const record::Diagnostic&)> diagnostic;
   std::function<bool()> stop;   // asked before each step; true: end cleanly after the steps that some rank has begun
 };
 

@@ -16,6 +16,7 @@ void validate(const TrainingConfig& c) {
   at_least("microbatches", c.microbatches, 1);
   at_least("steps", c.steps, 1);
   at_least("evaluate_every", c.evaluate_every, 0);
+  at_least("diagnose_every", c.diagnose_every, 0);
   at_least("evaluate_batches", c.evaluate_batches, 1);
   at_least("head_chunk_rows", c.head_chunk_rows, 1);
   if (c.batch % c.microbatches != 0) {

@@ -33,6 +33,7 @@ struct TrainingConfig {
   ClipScope clip_scope = ClipScope::global;
   int64_t evaluate_every = 0;         // steps; 0: never. Also before the first and after the last step if > 0
   int evaluate_batches = 8;           // of `batch / microbatches` sequences each
+  int64_t diagnose_every = 0;         // steps; 0: never
   int constrained_layers = -1;        // -1: all but the last stage's (specs/subspace_models.md 1.3)
   int64_t head_chunk_rows = 256;
 };

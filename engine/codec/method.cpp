@@ -49,6 +49,15 @@ std::unique_ptr<Projection> Method::make_projection(const MethodContext& c, cons
   return std::make_unique<DenseProjection>(c.parameters, c.seed, name + ".weight", in, c.shape.width, output_projection_stddev(c.shape));
 }
 
+double sum_of_squares(Context& ctx, const Tensor& x) {
+  ArenaScope scope(ctx.scratch);
+  Tensor out = ctx.scratch.take({1}, DType::f64);
+  ctx.ops.sum_squares(out, x);
+  double value = 0;
+  if (out.data != nullptr) ctx.ops.download(&value, out);
+  return value;
+}
+
 uint64_t hash_tensor(Backend& ops, const Tensor& t, uint64_t seed) {
   if (t.data == nullptr) return 0;
   std::string host(t.bytes(), '\0');

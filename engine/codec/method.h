@@ -32,6 +32,8 @@ struct CodecTraits {
   bool constrains_model = false;  // gradients are exact only because the model is constrained
 };
 
+using Diagnosis = std::vector<std::pair<std::string, double>>;
+
 // Both ends of one boundary. A rank makes one for each boundary that it touches; the two ends must agree bit for bit on
 // whatever they share, which handshake() proves.
 class Codec {
@@ -48,6 +50,10 @@ class Codec {
   virtual void decode_grad(Context& ctx, Frame& frame, Tensor dx, const Message& message) = 0;
   // Hash of everything that both ends must share (method, rank, dtypes, constants, version). Equal on both ends or refused.
   virtual uint64_t handshake(Backend& ops) const = 0;
+  // What a researcher wants to see of this boundary, by name, from what is about to be encoded: x (N, C) on the sender, its
+  // gradient on the receiver. Not part of the step: nothing of it is recorded.
+  virtual Diagnosis diagnose(Context& ctx, Frame& frame, Tensor x) = 0;
+  virtual Diagnosis diagnose_grad(Context& ctx, Frame& frame, Tensor dx) = 0;
   // Forward and backward bytes of a message for N rows, from the specification: what the tests compare with.
   virtual std::pair<uint64_t, uint64_t> expected_bytes(int64_t rows) const = 0;
 };
@@ -79,6 +85,9 @@ std::vector<std::string> method_names();
 
 // The initial standard deviation of an output projection of a plain LLaMA: 0.02 / sqrt(2 L) (Radford et al. 2019).
 double output_projection_stddev(const ModelShape& shape);
+
+// sum x^2, on the host.
+double sum_of_squares(Context& ctx, const Tensor& x);
 
 // A 64-bit hash of a device tensor's bytes (0 on the meta backend).
 uint64_t hash_tensor(Backend& ops, const Tensor& t, uint64_t seed);

@@ -1,5 +1,6 @@
 #include "engine/codec/none.h"
 
+#include <cmath>
 #include <stdexcept>
 
 namespace strait {
@@ -18,12 +19,15 @@ class NoneCodec final : public Codec {
   uint64_t handshake(Backend&) const override {
     return hash_name("none", static_cast<uint64_t>(width_) << 16 | static_cast<uint64_t>(compute_) << 8 | static_cast<uint64_t>(wire_));
   }
+  Diagnosis diagnose(Context& ctx, Frame&, Tensor x) override { return {{"activation_rms", rms(ctx, x)}}; }
+  Diagnosis diagnose_grad(Context& ctx, Frame&, Tensor dx) override { return {{"gradient_rms", rms(ctx, dx)}}; }
   std::pair<uint64_t, uint64_t> expected_bytes(int64_t rows) const override {
     const auto n = static_cast<uint64_t>(rows * width_) * size_of(wire_);
     return {n, n};
   }
 
  private:
+  static double rms(Context& ctx, const Tensor& x) { return std::sqrt(sum_of_squares(ctx, x) / static_cast<double>(x.elements())); }
   Message pack(Context& ctx, const Tensor& x) {
     Message m(pool_, ctx.ops, {{wire_, x.shape}});
     ctx.ops.cast(m.section(0), x);

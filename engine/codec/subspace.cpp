@@ -156,6 +156,24 @@ class SubspaceCodec final : public Codec {
     expand(ctx, dx, m.section(0), u_->value);
   }
 
+  // dynamic_rms: of x - T_fixed; outside_subspace: ||(x - T_fixed) Q|| / ||x - T_fixed||, rounding unless the constraint leaks.
+  Diagnosis diagnose(Context& ctx, Frame& frame, Tensor x) override {
+    ArenaScope scope(ctx.scratch);
+    Tensor dynamic = ctx.scratch.take(x.shape, u_->dtype), inside = ctx.scratch.take(x.shape, u_->dtype);
+    ctx.ops.add_gathered_rows(dynamic, x, fixed_->value, frame.ids, -1.0);
+    expand(ctx, inside, coordinates(ctx, dynamic, u_->value, u_->dtype), u_->value);
+    ctx.ops.axpy(inside, -1.0, dynamic);
+    const double all = sum_of_squares(ctx, dynamic);
+    return {{"dynamic_rms", std::sqrt(all / static_cast<double>(x.elements()))}, {"outside_subspace", std::sqrt(sum_of_squares(ctx, inside) / all)}};
+  }
+  // captured_gradient: ||g U||^2 / ||g||^2, the share of the gradient's energy that is sent. Before the full-rank last stage about
+  // k/d at random U (section 3.2); at earlier boundaries near 1, because the residual path brings a gradient that was projected once already.
+  Diagnosis diagnose_grad(Context& ctx, Frame&, Tensor dx) override {
+    ArenaScope scope(ctx.scratch);
+    const double sent = sum_of_squares(ctx, coordinates(ctx, dx, u_->value, u_->dtype)), all = sum_of_squares(ctx, dx);
+    return {{"gradient_rms", std::sqrt(all / static_cast<double>(dx.elements()))}, {"captured_gradient", sent / all}};
+  }
+
   uint64_t handshake(Backend& ops) const override {
     const uint64_t sizes = static_cast<uint64_t>(rank_) << 24 | static_cast<uint64_t>(ids_) << 16 | static_cast<uint64_t>(compute_) << 8 | static_cast<uint64_t>(wire_);
     return hash_tensor(ops, fixed_->value, hash_tensor(ops, u_->value, hash_name("subspace C, U version 0", sizes)));

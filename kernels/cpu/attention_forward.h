@@ -124,15 +124,17 @@ class AttentionForward {
     sum.store(l);
   }
 
-  void finish(const Buffers& buffer, int64_t first, int64_t b, int64_t h, Range rows) const {
+  void finish(Buffers& buffer, int64_t first, int64_t b, int64_t h, Range rows) const {
     float* lse = lse_.as<float>() + (b * n_.H + h) * n_.Tq;
     for (int64_t u = rows.begin; u < rows.end; ++u) {
       const int64_t row = first + u - rows.begin;
       const float sum = V::load(buffer.l + row * 16).sum(), m = buffer.m[row];
       const bool empty = m == -std::numeric_limits<float>::infinity();
       lse[u] = empty ? m : static_cast<float>(static_cast<double>(m) + std::log(static_cast<double>(sum)));
-      unpack_rows<V>(o_, b, h, u, u + 1, buffer.o + row * n_.padded, n_.padded, empty ? 0.0f : 1.0f / sum, false);
+      const V inverse = V::set1(empty ? 0.0f : 1.0f / sum);
+      for (float* o = buffer.o + row * n_.padded; o < buffer.o + (row + 1) * n_.padded; o += 16) (V::load(o) * inverse).store(o);
     }
+    unpack_rows<V>(o_, b, h, rows.begin, rows.end, buffer.o + first * n_.padded, n_.padded, 1.0f, false);
   }
 
   Tensor o_, lse_, q_, k_, v_;

@@ -18,7 +18,7 @@ namespace strait::cpu {
 template <class V>
 class BackendOf final : public HostBackend {
  public:
-  BackendOf(int threads, bool native_bf16) : threads_(threads), scratch_(threads), matmul_(threads, native_bf16) {}
+  BackendOf(int threads, bool use_onednn) : threads_(threads), scratch_(threads), matmul_(threads, use_onednn) {}
   const char* name() const override { return "cpu"; }
 
  protected:

@@ -15,8 +15,8 @@ const char* name_of(InstructionSet set);
 // Those that this machine can run, best last.
 std::vector<InstructionSet> available_instruction_sets();
 
-// The cpu backend with a given instruction set; throws std::runtime_error if the machine lacks it. bf16 matrix products run
-// natively under avx512 where oneDNN has them, else on operands widened to f32.
+// The cpu backend with a given instruction set; throws std::runtime_error if the machine lacks it. Matrix products run on
+// oneDNN under avx512 (bf16: where the machine has AVX512_BF16), else on own_matmul.h.
 std::unique_ptr<Backend> make_backend(int threads, InstructionSet set);
 
 // One per isa_*.cpp.

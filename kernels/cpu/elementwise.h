@@ -56,8 +56,23 @@ void scale(Tensor y, double alpha, int threads) {
   });
 }
 
+// Token ids between i32 and u16: a few bytes a token, so plain loops.
+inline void cast_ids(Tensor y, Tensor x) {
+  const auto copy = [&](auto y_element, auto x_element) {
+    const int64_t C = y.size(-1), N = y.elements() / std::max<int64_t>(C, 1);
+    for (int64_t n = 0; n < N; ++n) {
+      auto* out = y.as<decltype(y_element)>() + row_offset(y, n);
+      const auto* in = x.as<const decltype(x_element)>() + row_offset(x, n);
+      for (int64_t c = 0; c < C; ++c) out[c] = static_cast<decltype(y_element)>(in[c]);
+    }
+  };
+  const auto from = [&](auto y_element) { x.dtype == DType::i32 ? copy(y_element, int32_t{}) : copy(y_element, uint16_t{}); };
+  y.dtype == DType::i32 ? from(int32_t{}) : from(uint16_t{});
+}
+
 template <class V>
 void cast(Tensor y, Tensor x, int threads) {
+  if (!is_float(x.dtype)) return cast_ids(y, x);
   if (y.contiguous() && x.contiguous()) {  // one long array, cut into rows of a chunk each
     by_type(y.dtype, [&](auto y_element) {
       by_type(x.dtype, [&](auto x_element) {

@@ -1,7 +1,8 @@
 // Attention forward, block-wise with online softmax (Milakov & Gimelshein 2018; Dao et al. 2022),
-// and delta = sum_d dout o. For a query, over key tiles in ascending order:  m' = max(m, max_j
-// s_j);  l = l e^(m-m') + sum_j e^(s_j-m'); o = o e^(m-m') + sum_j e^(s_j-m') v_j;  at the end o /
-// l and lse = m + ln l; o = 0 and lse = -inf where no key is allowed.
+// and delta = sum_d dout o. For a query, over key tiles in ascending order:
+//   m' = max(m, max_j s_j);  l <- l e^(m-m') + sum_j e^(s_j-m');
+//   o <- o e^(m-m') + sum_j e^(s_j-m') v_j;
+// and at the end o / l and lse = m + ln l; o = 0 and lse = -inf where no key is allowed.
 //
 // Shapes: q, o (B,Tq,H,Dh), k, v (B,Tk,Hkv,Dh), strided over B and T; lse, delta (B,H,Tq) f32.
 // Positions decide what is causal, so a shard of a sequence in any order needs no other kernel.
@@ -34,10 +35,10 @@ struct OnlineSoftmax {
   }
 
   // Takes in this lane's score of row r (-inf: not allowed); returns its weight e^(score -
-  // maximum).
-  __device__ float take(int r, float score) {
+  // maximum). A NaN among the scores makes the row NaN.
+  __device__ float take(int r, bool allowed, float score) {
+    if (!__any_sync(kAllLanes, allowed)) return 0.0f;
     const float updated = fmaxf(maximum[r], warp_max(score));
-    if (updated == -INFINITY) return 0.0f;  // nothing allowed so far; the same on every lane
     const float correction = expf(maximum[r] - updated);
     const float weight = expf(score - updated);
     maximum[r] = updated;
@@ -85,7 +86,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int r = 0; r < kRowsPerWarp; ++r) {
       const bool allowed = mask.allows(b, warp_query + r, begin + lane);
-      weight[r] = softmax.take(r, allowed ? weight[r] * scale : -INFINITY);
+      weight[r] = softmax.take(r, allowed, allowed ? weight[r] * scale : -INFINITY);
     }
     add_weighted_rows<kColumns>(softmax.sum, weight, v_tile, kStride);
   }

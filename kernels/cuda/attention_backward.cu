@@ -1,7 +1,6 @@
-// Attention backward in two passes without atomics. With p = e^(s - lse), s = scale q.k, and ds =
-// scale p (dout.v - delta):
-//   dq = sum_k ds k;   dk = sum_q ds q,  dv = sum_q p dout   (specs: from the final lse, so that KV
-//   blocks are independent).
+// Attention backward in two passes without atomics. With p = e^(s - lse), s = scale q.k, and
+// ds = scale p (dout.v - delta), all from the final lse, so that KV blocks are independent:
+//   dq = sum_k ds k;   dk = sum_q ds q,  dv = sum_q p dout.
 // One pass owns queries and streams keys, the other owns keys and streams queries: the formulas are
 // mirror images, with (q, dout) and (k, v) changing sides, so both are one kernel, a template over
 // who is owned.

@@ -25,7 +25,10 @@ struct SoftmaxState {
 __device__ inline SoftmaxState join(SoftmaxState a, SoftmaxState b) {
   SoftmaxState both;
   both.maximum = fmaxf(a.maximum, b.maximum);
-  if (both.maximum == -INFINITY) return both;
+  if (a.maximum == -INFINITY && b.maximum == -INFINITY) {
+    both.sum = a.sum + b.sum;  // zeros, or a NaN seen before any number
+    return both;
+  }
   both.sum = a.sum * expf(a.maximum - both.maximum) + b.sum * expf(b.maximum - both.maximum);
   return both;
 }

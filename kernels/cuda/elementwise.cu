@@ -91,13 +91,13 @@ void CudaBackend::do_cast(Tensor y, Tensor x) {
   if (is_float(x.dtype)) {
     dispatch(y.dtype,
              [&](auto y_tag) { dispatch(x.dtype, [&](auto x_tag) { cast(y_tag, x_tag); }); });
-  } else if (x.dtype == DType::u16) {
-    cast(int32_t{}, uint16_t{});
-  } else if (y.dtype == DType::u16) {
-    cast(uint16_t{}, int32_t{});
-  } else {
-    cast(int32_t{}, int32_t{});
+    return;
   }
+  const auto with_ids = [](DType dtype, auto&& function) {
+    return dtype == DType::u16 ? function(uint16_t{}) : function(int32_t{});
+  };
+  with_ids(y.dtype,
+           [&](auto y_tag) { with_ids(x.dtype, [&](auto x_tag) { cast(y_tag, x_tag); }); });
 }
 
 void CudaBackend::do_fill(Tensor y, double value) {

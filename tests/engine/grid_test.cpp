@@ -1,5 +1,5 @@
-// Grid equivalence: the same run on one rank, on four, under both schedules and on any number of host threads
-// (design, sections 6 and 9.5).
+// Grid equivalence: the same run on one rank, on four, under both schedules and on any number of
+// host threads (design, sections 6 and 9.5).
 #include <gtest/gtest.h>
 
 #include <mutex>
@@ -40,7 +40,8 @@ TrainingConfig config(int pipeline, const std::string& method = "none") {
   return c;
 }
 
-// The gradient of the first step, by parameter name: AdamW's first moment is (1 - beta1) g after it.
+// The gradient of the first step, by parameter name: AdamW's first moment is (1 - beta1) g after
+// it.
 std::map<std::string, std::vector<double>> first_gradient(TrainingConfig c) {
   c.steps = 1;
   c.clip_norm = 0;
@@ -54,7 +55,8 @@ std::map<std::string, std::vector<double>> first_gradient(TrainingConfig c) {
     auto ops = make_backend(BackendKind::cpu, 1);
     RankRecorder recorder(r, *ops);
     auto communicator = hub.communicator(r, recorder);
-    Rank rank(c, r, *ops, recorder, *communicator, pool, &data, &plan.ranks[static_cast<size_t>(r)]);
+    Rank rank(c, r, *ops, recorder, *communicator, pool, &data,
+              &plan.ranks[static_cast<size_t>(r)]);
     rank.train(1);
     std::lock_guard lock(mutex);
     for (const Parameter& p : rank.parameters().parameters()) result[p.name] = values(p.m);
@@ -64,16 +66,19 @@ std::map<std::string, std::vector<double>> first_gradient(TrainingConfig c) {
 
 TEST(Grid, FourStagesEqualOneStageBitForBitInTheForward) {
   const Outcome one = run(config(1)), four = run(config(4));
-  EXPECT_EQ(one.steps[0].loss, four.steps[0].loss);  // the same bits: before any update only the forward counts
+  EXPECT_EQ(one.steps[0].loss,
+            four.steps[0].loss);  // the same bits: before any update only the forward counts
   EXPECT_EQ(one.evaluations.size(), four.evaluations.size());
   EXPECT_EQ(one.evaluations[0].validation_loss, four.evaluations[0].validation_loss);
-  for (size_t i = 0; i < one.steps.size(); ++i) EXPECT_NEAR(one.steps[i].loss, four.steps[i].loss, 1e-6 * one.steps[i].loss);
+  for (size_t i = 0; i < one.steps.size(); ++i)
+    EXPECT_NEAR(one.steps[i].loss, four.steps[i].loss, 1e-6 * one.steps[i].loss);
 }
 
 TEST(Grid, FourStagesEqualOneStageInEveryGradient) {
   const auto one = first_gradient(config(1)), four = first_gradient(config(4));
   ASSERT_EQ(one.size(), four.size());
-  for (const auto& [name, g] : one) EXPECT_LE(nrmse(four.at(name), g), 1e-6) << name;  // design, section 6
+  for (const auto& [name, g] : one)
+    EXPECT_LE(nrmse(four.at(name), g), 1e-6) << name;  // design, section 6
 }
 
 TEST(Grid, GPipeEquals1F1B) {
@@ -82,7 +87,8 @@ TEST(Grid, GPipeEquals1F1B) {
     const Outcome a = run(c);
     c.schedule = "gpipe";
     const Outcome b = run(c);
-    for (size_t i = 0; i < a.steps.size(); ++i) EXPECT_EQ(a.steps[i].loss, b.steps[i].loss) << method;  // the same sums in the same order
+    for (size_t i = 0; i < a.steps.size(); ++i)
+      EXPECT_EQ(a.steps[i].loss, b.steps[i].loss) << method;  // the same sums in the same order
     EXPECT_EQ(a.parameters, b.parameters) << method;
   }
 }
@@ -124,11 +130,16 @@ TEST(Grid, TrainsAndBf16Follows) {
   TrainingConfig c = config(2);
   c.steps = 30;
   c.learning_rate = {LearningRateSchedule::Kind::constant, 1e-2, 3, 30, 1};
-  class OneSequence final : public BatchSource {  // the same 8 sequences for ever: must be learnt by heart
+  class OneSequence final
+      : public BatchSource {  // the same 8 sequences for ever: must be learnt by heart
    public:
     explicit OneSequence(const ModelShape& s) : tokens_(s) {}
-    void training(int64_t i, int32_t* ids, int32_t* targets) const override { tokens_.training(i % 8, ids, targets); }
-    void validation(int64_t i, int32_t* ids, int32_t* targets) const override { tokens_.training(i % 8, ids, targets); }
+    void training(int64_t i, int32_t* ids, int32_t* targets) const override {
+      tokens_.training(i % 8, ids, targets);
+    }
+    void validation(int64_t i, int32_t* ids, int32_t* targets) const override {
+      tokens_.training(i % 8, ids, targets);
+    }
 
    private:
     HashedTokens tokens_;
@@ -140,8 +151,31 @@ TEST(Grid, TrainsAndBf16Follows) {
     observer.step = [&](const record::StepLog& s) { last[dtype == DType::bf16] = s.loss; };
     train(c, BackendKind::cpu, &data, 2, observer);
   }
-  EXPECT_LT(last[0], 3.0);               // from ln 61 = 4.1
-  EXPECT_NEAR(last[1], last[0], 0.05);   // bf16 rounds to 2^-9; thirty steps later the losses are still the same to a few percent
+  EXPECT_LT(last[0], 3.0);              // from ln 61 = 4.1
+  EXPECT_NEAR(last[1], last[0], 0.05);  // bf16 rounds to 2^-9; thirty steps later the losses are
+                                        // still the same to a few percent
+}
+
+TEST(Grid, DiagnosticsSayWhatHappensAtEachBoundaryAndChangeNothing) {
+  TrainingConfig c = config(3, "subspace");
+  const Outcome plain = run(c);
+  c.diagnose_every = 2;
+  const HashedTokens data(c.shape);
+  std::map<std::string, std::vector<record::Diagnostic>> found;
+  TrainingObserver observer;
+  observer.diagnostic = [&](const record::Diagnostic& d) { found[d.name].push_back(d); };
+  EXPECT_EQ(train(c, BackendKind::cpu, &data, 2, observer).parameters_hash, plain.parameters);
+  for (const char* name :
+       {"dynamic_rms", "outside_subspace", "gradient_rms", "captured_gradient"}) {
+    ASSERT_EQ(found[name].size(), 2u) << name;  // two boundaries, step 2 of 3
+    EXPECT_EQ(found[name][1].boundary, 1) << name;
+    EXPECT_EQ(found[name][0].step, 2) << name;
+  }
+  for (const record::Diagnostic& d : found["outside_subspace"])
+    EXPECT_LE(d.value, 1e-5);  // invariant 5, fp32
+  EXPECT_LT(found["captured_gradient"][1].value,
+            0.5);  // rank 4 of 32 before the full-rank stage: about 1/8
+  EXPECT_GT(found["captured_gradient"][0].value, 0.5);  // projected once already
 }
 
 TEST(Grid, AStopEndsAfterTheSameStepOnEveryRank) {
@@ -171,9 +205,11 @@ TEST(Grid, RefusesBoundariesWhoseEndsDoNotShareTheirState) {
     auto ops = make_backend(BackendKind::cpu, 1);
     RankRecorder recorder(r, *ops);
     auto communicator = hub.communicator(r, recorder);
-    Rank rank(r == 0 ? c : other, r, *ops, recorder, *communicator, pool, &data, &plan.ranks[static_cast<size_t>(r)]);
+    Rank rank(r == 0 ? c : other, r, *ops, recorder, *communicator, pool, &data,
+              &plan.ranks[static_cast<size_t>(r)]);
     rank.handshake();
-  }), std::runtime_error);
+  }),
+               std::runtime_error);
 }
 
 }  // namespace

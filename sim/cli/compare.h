@@ -1,0 +1,28 @@
+// The closing table of a run: the same record over other networks, and the uncompressed method over all of them. The
+// uncompressed messages come from a run on the meta backend, so no second training is needed.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "engine/trainer.h"
+#include "sim/scenario/scenario.h"
+
+namespace strait::cli {
+
+struct ComparisonRow {
+  std::string method, network;
+  double step_seconds = 0;     // mean over the steps after the first
+  double virtual_seconds = 0;  // until the end of the last step
+  double tokens_per_second = 0;
+  double bytes_per_step = 0;
+  int64_t simulated_steps = 0;  // fewer than the run's: virtual_seconds is extended by step_seconds
+};
+
+// Rows for output.compare_networks, the run's own network first. Writes into RUN/compare/. `own`: the finished run's own row.
+std::vector<ComparisonRow> compare(const std::filesystem::path& run, const scenario::Scenario& scenario, const TrainingConfig& config, const ComparisonRow& own);
+
+void print_rows(const std::vector<ComparisonRow>& rows);
+
+}  // namespace strait::cli

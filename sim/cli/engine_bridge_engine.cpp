@@ -1,0 +1,121 @@
+#include <fmt/format.h>
+
+#include <stdexcept>
+#include <thread>
+
+#include "sim/cli/engine_bridge.h"
+
+namespace strait::cli {
+namespace {
+
+DType to_dtype(scenario::Precision p) { return p == scenario::Precision::bf16 ? DType::bf16 : DType::f32; }
+
+// Preset sizes first, then what the scenario states, then what follows from both.
+strait::ModelShape engine_shape(const scenario::Model& m) {
+  strait::ModelShape s;
+  if (!m.preset.empty()) s = model_preset(m.preset);
+  auto set = [](auto& target, const auto& source) {
+    if (source) target = static_cast<std::remove_reference_t<decltype(target)>>(*source);
+  };
+  set(s.layers, m.layers);
+  set(s.width, m.width);
+  set(s.heads, m.heads);
+  set(s.ffn_width, m.ffn_width);
+  set(s.context, m.context);
+  set(s.vocabulary, m.vocabulary);
+  set(s.rope_theta, m.rope_theta);
+  set(s.norm_eps, m.norm_eps);
+  const bool heads_changed = m.width.has_value() || m.heads.has_value();
+  if (m.kv_heads) s.kv_heads = *m.kv_heads;
+  else if (s.kv_heads == 0 || m.heads) s.kv_heads = s.heads;
+  if (m.head_width) s.head_width = *m.head_width;
+  else if ((s.head_width == 0 || heads_changed) && s.heads > 0) {
+    if (s.width % s.heads != 0) {
+      throw std::invalid_argument(fmt::format("width ({}) is not divisible by heads ({}); state head_width", s.width, s.heads));
+    }
+    s.head_width = s.width / s.heads;
+  }
+  return s;
+}
+
+}  // namespace
+
+scenario::ModelShape resolve_shape(const scenario::Model& model) {
+  strait::ModelShape s = engine_shape(model);
+  strait::ModelShape checked = s;
+  if (checked.vocabulary == 0) checked.vocabulary = 1;  // the tokenizer decides later
+  validate(checked);
+  return {s.layers, s.width, s.heads, s.kv_heads, s.head_width, s.ffn_width, s.context, s.rope_theta, s.norm_eps};
+}
+
+TrainingConfig to_training(const scenario::Scenario& s, int vocabulary) {
+  TrainingConfig c;
+  c.shape = engine_shape(s.model);
+  if (!s.model.vocabulary && vocabulary > 0) c.shape.vocabulary = vocabulary;
+  c.dtype = to_dtype(s.devices.precision);
+  c.seed = s.seed;
+  c.pipeline = s.parallel.pipeline;
+  c.layers_per_stage = s.parallel.layers_per_stage;
+  c.schedule = s.parallel.schedule == scenario::PipelineSchedule::gpipe ? "gpipe" : "1f1b";
+  c.batch = s.training.batch;
+  c.microbatches = s.training.microbatches;
+  c.steps = s.training.steps;
+  const scenario::Optimizer& o = s.training.optimizer;
+  c.learning_rate.kind = o.schedule == scenario::LearningRateSchedule::cosine   ? LearningRateSchedule::Kind::cosine
+                         : o.schedule == scenario::LearningRateSchedule::linear ? LearningRateSchedule::Kind::linear
+                                                                                : LearningRateSchedule::Kind::constant;
+  c.learning_rate.peak = o.lr;
+  c.learning_rate.warmup_steps = o.warmup_steps;
+  c.learning_rate.total_steps = s.training.steps;
+  c.learning_rate.final_fraction = o.final_lr_fraction;
+  c.adamw = {o.betas[0], o.betas[1], o.eps, o.weight_decay};
+  c.clip_norm = o.clip_norm;
+  c.clip_scope = o.clip_scope == scenario::ClipScope::stage ? ClipScope::stage : ClipScope::global;
+  c.evaluate_every = s.training.evaluate_every;
+  c.evaluate_batches = s.training.evaluate_batches;
+  c.diagnose_every = s.devices.backend == scenario::Backend::meta ? 0 : s.output.diagnose_every;
+
+  const scenario::PipelineCompression& p = s.compression.pipeline;
+  c.method.method = std::string(p.method());
+  c.method.wire = to_dtype(p.wire);
+  if (const auto* sub = std::get_if<scenario::SubspaceOptions>(&p.options)) {
+    using Options = scenario::SubspaceOptions;
+    c.method.rank = sub->rank;
+    c.method.ratio = sub->ratio;
+    c.method.basis_seed = sub->basis_seed;
+    c.method.embedding_init = sub->embedding_init == Options::EmbeddingInit::projected ? "projected"
+                              : sub->embedding_init == Options::EmbeddingInit::normal  ? "normal"
+                                                                                       : "small";
+    c.method.z_init = sub->z_init == Options::ZInit::zero ? "zero" : "small";
+  }
+  validate(c);
+  return c;
+}
+
+BackendKind to_backend(scenario::Backend backend) {
+  switch (backend) {
+    case scenario::Backend::cpu: return BackendKind::cpu;
+    case scenario::Backend::meta: return BackendKind::meta;
+    case scenario::Backend::cuda: make_backend(BackendKind::cuda, 1); return BackendKind::cuda;
+    case scenario::Backend::automatic: break;
+  }
+  std::string reason;
+  return make_cuda_backend(&reason) ? BackendKind::cuda : BackendKind::cpu;
+}
+
+const char* name_of(BackendKind kind) {
+  switch (kind) {
+    case BackendKind::cpu: return "cpu";
+    case BackendKind::cuda: return "cuda";
+    case BackendKind::meta: return "meta";
+    case BackendKind::reference: return "reference";
+  }
+  return "?";
+}
+
+int host_threads(const scenario::Scenario& s) {
+  if (s.devices.host_threads > 0) return s.devices.host_threads;
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+}  // namespace strait::cli

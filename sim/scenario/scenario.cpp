@@ -1,0 +1,128 @@
+// Parsing of scenarios: document, overrides, tables, rules; and back to JSON.
+#include "sim/scenario/scenario.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <numeric>
+#include <stdexcept>
+
+#include "sim/scenario/overrides.h"
+#include "sim/scenario/sha256.h"
+#include "sim/scenario/tables.h"
+
+namespace strait::scenario {
+namespace {
+
+// Defaults that depend on other fields or on the file.
+void derive_defaults(const Document& document, Scenario& scenario) {
+  if (scenario.name.empty()) {
+    const std::string stem = std::filesystem::path(document.file).stem().string();
+    scenario.name = stem.empty() || !valid_utf8(stem) ? "scenario" : stem;
+  }
+  if (!document.root.contains(Json::json_pointer("/compression/pipeline/wire")))
+    scenario.compression.pipeline.wire = scenario.devices.precision;
+}
+
+}  // namespace
+
+std::string Result::text() const {
+  std::string result;
+  for (const Problem& problem : problems) result += problem.text() + "\n";
+  return result;
+}
+
+Result parse_scenario(std::string_view text, const std::string& file,
+                      std::span<const std::string> overrides) {
+  Result result;
+  auto document = read_document(text, file, result.problems);
+  if (!document) return result;
+  const Object<Scenario>& table = scenario_table();
+  apply_overrides(*document, overrides, table.info(), result.problems);
+  Scenario scenario;
+  Reader reader(*document, table.info().get());
+  if (table.read(document->root, scenario, reader) || document->root.is_object()) {
+    derive_defaults(*document, scenario);
+    check_rules(scenario, reader);
+  }
+  result.problems.insert(result.problems.end(), reader.problems().begin(), reader.problems().end());
+  std::stable_sort(result.problems.begin(), result.problems.end(),
+                   [](const Problem& a, const Problem& b) { return a.line < b.line; });
+  if (result.problems.empty()) result.scenario = std::move(scenario);
+  return result;
+}
+
+Result load_scenario(const std::string& path, std::span<const std::string> overrides) {
+  const auto unreadable = [&](const std::string& why) {
+    return Result{std::nullopt, {{path, 0, "", why, "a readable scenario file", ""}}};
+  };
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) return unreadable("a directory");
+  std::ifstream file(path, std::ios::binary);
+  if (!file)
+    return unreadable(fmt::format("a file that cannot be opened ({})", std::strerror(errno)));
+  // One byte beyond the limit is enough to see that a file is too large, also of one without an
+  // end.
+  std::string text(max_document_bytes + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (file.bad()) return unreadable("a file that cannot be read");
+  text.resize(static_cast<size_t>(file.gcount()));
+  return parse_scenario(text, path, overrides);
+}
+
+Json to_json(const Scenario& scenario) {
+  return scenario_table().write(scenario, WriteScope::everything);
+}
+
+std::string record_hash(const Scenario& scenario) {
+  // The prefix changes when the meaning of a field does.
+  return sha256("strait record 1\n" + scenario_table().write(scenario, WriteScope::record).dump());
+}
+
+std::vector<Problem> resolve_model(Scenario& scenario, const ModelResolver& resolver,
+                                   const std::string& file) {
+  std::vector<Problem> problems;
+  const auto report = [&](std::string pointer, std::string found, std::string allowed) {
+    problems.push_back({file, 0, std::move(pointer), std::move(found), std::move(allowed), ""});
+  };
+  ModelShape shape;
+  try {
+    shape = resolver(scenario.model);
+  } catch (const std::invalid_argument& error) {
+    report("/model", error.what(), "sizes that make a model");
+    return problems;
+  }
+  const Parallel& parallel = scenario.parallel;
+  if (parallel.pipeline > shape.layers)
+    report("/parallel/pipeline",
+           fmt::format("{} stages for {} layers", parallel.pipeline, shape.layers),
+           "at most one stage per layer");
+  const auto& split = parallel.layers_per_stage;
+  const int64_t sum = std::accumulate(split.begin(), split.end(), int64_t{0});
+  if (!split.empty() && sum != shape.layers)
+    report("/parallel/layers_per_stage",
+           fmt::format("{} layers in all for a model of {}", sum, shape.layers),
+           "entries that add up to the model's layers");
+  if (const auto* subspace = std::get_if<SubspaceOptions>(&scenario.compression.pipeline.options))
+    if (subspace->rank && *subspace->rank > shape.width)
+      report("/compression/pipeline/rank",
+             fmt::format("rank {} for width {}", *subspace->rank, shape.width),
+             "at most the model's width");
+  if (!problems.empty()) return problems;
+  Model& model = scenario.model;
+  model.layers = shape.layers;
+  model.width = shape.width;
+  model.heads = shape.heads;
+  model.kv_heads = shape.kv_heads;
+  model.head_width = shape.head_width;
+  model.ffn_width = shape.ffn_width;
+  model.context = shape.context;
+  model.rope_theta = shape.rope_theta;
+  model.norm_eps = shape.norm_eps;
+  return problems;
+}
+
+}  // namespace strait::scenario

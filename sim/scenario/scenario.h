@@ -1,0 +1,232 @@
+// A scenario as plain data: everything one run needs, with every default in place (design, section
+// 5.2). Filled from JSON by parse_scenario(); ranges, defaults and texts of the fields live in
+// tables_*.cpp. Knows no tensor and no engine type: names, enums, numbers and optionals only.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "sim/network/config.h"
+#include "sim/scenario/problem.h"
+
+namespace strait::scenario {
+
+using Json = nlohmann::ordered_json;
+
+// A preset's name, explicit sizes, or a preset with some sizes replaced. What is unset is the
+// preset's, or derived by the engine (kv_heads = heads, head_width = width / heads ...): the
+// scenario does not know the shapes behind the names.
+struct Model {
+  std::string preset;  // one of model_preset_names(), "" if none
+  std::optional<int> layers, width, heads, kv_heads, head_width, ffn_width;
+  std::optional<int> context;  // tokens per sequence
+  std::optional<double> rope_theta, norm_eps;
+  std::optional<int> vocabulary;  // unset: the tokenizer decides
+};
+
+// byte: one token a byte. sentencepiece: the model file `path`, or, where `path` is empty, a model
+// of `vocabulary` pieces and type `trained`, trained on the corpus. bpe: the SentencePiece model
+// file `path`, of type BPE.
+struct Tokenizer {
+  enum class Kind { byte, sentencepiece, bpe };
+  enum class Trained { bpe, unigram };
+  Kind kind = Kind::byte;
+  std::string path;
+  int vocabulary = 0;
+  Trained trained = Trained::bpe;
+};
+
+// text: UTF-8 files. llmc, nanogpt: token shards as these projects write them.
+enum class DataFormat { automatic, text, llmc, nanogpt };
+
+struct Data {
+  // A name of corpus_names() alone, or paths. Empty only on the meta backend.
+  std::vector<std::string> corpus;
+  Tokenizer tokenizer;
+  double validation_fraction = 0.05;
+  DataFormat format = DataFormat::automatic;
+};
+
+enum class LearningRateSchedule { cosine, linear, constant };
+enum class ClipScope { global, stage };
+
+struct Optimizer {
+  std::string name = "adamw";
+  double lr = 1e-3;  // the peak
+  std::array<double, 2> betas = {0.9, 0.95};
+  double eps = 1e-8;
+  double weight_decay = 0.1;
+  double clip_norm = 1.0;  // 0: off
+  ClipScope clip_scope = ClipScope::global;
+  LearningRateSchedule schedule = LearningRateSchedule::cosine;
+  int64_t warmup_steps = 0;
+  double final_lr_fraction = 0.1;  // of lr, at the last step; cosine and linear
+};
+
+struct Training {
+  int64_t steps = 0;     // required, >= 1
+  int batch = 8;         // sequences per optimizer step
+  int microbatches = 4;  // divides batch
+  Optimizer optimizer;
+  int64_t evaluate_every = 0;  // steps; 0: never
+  int evaluate_batches = 8;
+  std::vector<double> targets;  // losses whose virtual time is reported
+};
+
+enum class PipelineSchedule { gpipe, one_f_one_b };
+
+struct Parallel {
+  int pipeline = 1;
+  int context = 1;  // only 1 in this version
+  int data = 1;     // only 1 in this version
+  PipelineSchedule schedule = PipelineSchedule::one_f_one_b;
+  std::vector<int> layers_per_stage;  // empty: as even as possible
+
+  int ranks() const { return pipeline * context * data; }
+};
+
+enum class Precision { fp32, bf16 };
+
+struct NoneOptions {};
+
+// Subspace Networks, variant C. Exactly one of `ratio` and `rank` is set.
+struct SubspaceOptions {
+  enum class EmbeddingInit { projected, normal, small };
+  enum class ZInit { zero, small };
+  std::optional<double> ratio;  // the wire ratio that the rank is to come closest to
+  std::optional<int> rank;
+  EmbeddingInit embedding_init = EmbeddingInit::projected;
+  ZInit z_init = ZInit::small;
+  uint64_t basis_seed = 1337;  // of the frozen U and T_fixed
+};
+
+// What crosses the pipeline boundaries. A method is one alternative of `options`, with one table
+// in tables_compression.cpp.
+struct PipelineCompression {
+  Precision wire = Precision::fp32;  // default: devices.precision
+  std::variant<NoneOptions, SubspaceOptions> options;
+
+  std::string_view method() const;  // "none", "subspace"
+};
+
+struct Compression {
+  PipelineCompression pipeline;
+};
+
+enum class Backend { automatic, cpu, cuda, meta };
+
+// Where the seconds of a compute come from: this machine's clock, or a model of a named card.
+struct Timing {
+  bool measured = false;
+  std::string device = "A10G";       // unused when measured
+  std::optional<double> efficiency;  // share of the card's peak, (0, 1]; unset: the card's own
+};
+
+// One rank that differs from the others.
+struct RankDevice {
+  int rank = 0;
+  std::string device;     // "": the one of Timing
+  double slowdown = 1.0;  // 2: every compute takes twice as long
+};
+
+struct Devices {
+  Backend backend = Backend::automatic;
+  Precision precision = Precision::fp32;
+  Timing timing;
+  std::vector<RankDevice> ranks;
+  int host_threads = 0;  // 0: as many as the machine has
+};
+
+enum class MessageLog { none, first_steps, all };
+
+struct Output {
+  MessageLog messages = MessageLog::first_steps;
+  std::array<int64_t, 2> timeline_steps = {1, 2};  // first and last in timeline.json, from 1
+  int64_t diagnose_every = 0;                      // steps; 0: never
+  std::vector<std::string> compare_networks;       // network presets of the closing table
+};
+
+struct Scenario {
+  std::string name;
+  uint64_t seed = 0;
+  Model model;
+  Data data;
+  Training training;
+  Parallel parallel;
+  Compression compression;
+  sim::NetworkConfig network;
+  Devices devices;
+  Output output;
+};
+
+// Either a scenario and no problem, or every problem that was found, ordered by line.
+struct Result {
+  std::optional<Scenario> scenario;
+  std::vector<Problem> problems;
+
+  bool ok() const { return scenario.has_value(); }
+  std::string text() const;  // the problems, one a line
+};
+
+// Reads a scenario: JSON (RFC 8259, UTF-8) with // and /* */ comments. `file` names the text in
+// problems and, without its directory and extension, is the default of "name". `overrides` are
+// assignments as apply_overrides() takes them. Never throws on any input; nesting beyond 32 levels
+// and texts beyond 1 MiB are problems.
+Result parse_scenario(std::string_view text, const std::string& file,
+                      std::span<const std::string> overrides = {});
+
+// The same from a file; one that cannot be read is a problem.
+Result load_scenario(const std::string& path, std::span<const std::string> overrides = {});
+
+// Applies "path.to.key=value" assignments to a scenario document in order. A value is JSON where it
+// parses as JSON and text otherwise; null removes the key. List elements are addressed by index
+// ("devices.ranks.0.slowdown=2"). Some assignments replace more than their key, so that what is
+// asked for is what is run: network.preset drops the document's network.links and
+// network.transport; model.preset drops its explicit sizes (all of "model" but context and
+// vocabulary); a compression method drops the options that the new method does not have; rank and
+// ratio replace each other. Presets and methods are applied first, whatever their place in the
+// list. Returns the problems; the document is changed only where there are none.
+std::vector<Problem> apply_overrides(Json& document, std::span<const std::string> assignments);
+
+// The resolved scenario: every default written out, quantities in canonical text. Parses back to
+// the same scenario.
+Json to_json(const Scenario& scenario);
+
+// JSON Schema (draft 2020-12) of a scenario file, and the field reference (docs/scenario.md), both
+// from the tables.
+Json schema();
+std::string reference_markdown();
+
+// SHA-256 (hex) of the canonical JSON of everything that determines the record: all fields but
+// those that the reference marks as replayable. Take it after resolve_model(), and after "auto"
+// backends have been replaced by what runs.
+std::string record_hash(const Scenario& scenario);
+
+const std::vector<std::string>& model_preset_names();
+const std::vector<std::string>& corpus_names();
+
+// What the engine makes of a Model: all sizes known.
+struct ModelShape {
+  int layers = 0, width = 0, heads = 0, kv_heads = 0, head_width = 0, ffn_width = 0, context = 0;
+  double rope_theta = 0, norm_eps = 0;
+};
+
+// Throws std::invalid_argument, whose text becomes a problem of /model, for sizes that make no
+// model.
+using ModelResolver = std::function<ModelShape(const Model&)>;
+
+// Asks the engine for the shape, writes every size of it into scenario.model, and checks what
+// depends on it (layers against stages, rank against width). `vocabulary` stays as it is. On
+// problems the scenario is unchanged.
+std::vector<Problem> resolve_model(Scenario& scenario, const ModelResolver& resolver,
+                                   const std::string& file = "");
+
+}  // namespace strait::scenario

@@ -1,0 +1,91 @@
+// Tables of "compression": one alternative per method, with the method's own options. A new codec
+// adds its options struct to scenario.h and its alternative here; parsing, "--set", the schema and
+// the reference follow.
+#include "sim/scenario/tables.h"
+
+namespace strait::scenario {
+namespace {
+
+const std::vector<Choice<Precision>> precisions = {{"fp32", Precision::fp32},
+                                                   {"bf16", Precision::bf16}};
+
+template <class Options>
+Alternative<PipelineCompression> method(const std::string& name, const std::string& help) {
+  PipelineCompression sample;
+  sample.options = Options{};
+  const auto selected = [](const PipelineCompression& c) {
+    return std::holds_alternative<Options>(c.options);
+  };
+  const auto select = [selected](PipelineCompression& c) {
+    if (!selected(c)) c.options = Options{};
+  };
+  Object<PipelineCompression> table("compression.pipeline", help, sample);
+  table.field("wire", &PipelineCompression::wire, one_of(precisions),
+              "Number format of what is sent.", {.absent = "devices.precision"});
+  return {name, select, selected, table};
+}
+
+// A member of the options struct of a method, as a member of PipelineCompression.
+template <class Options, class V>
+auto option(V Options::*member) {
+  return [member](auto& compression) -> auto& {
+    return std::get<Options>(compression.options).*member;
+  };
+}
+
+Alternative<PipelineCompression> none_method() {
+  return method<NoneOptions>("none", "Method `none`: activations and gradients as they are.");
+}
+
+Alternative<PipelineCompression> subspace_method() {
+  using Embedding = SubspaceOptions::EmbeddingInit;
+  using Z = SubspaceOptions::ZInit;
+  auto result =
+      method<SubspaceOptions>("subspace",
+                              "Method `subspace` (Subspace Networks, reparametrised form): what "
+                              "blocks add to the residual stream lies in a fixed "
+                              "subspace, so that each token crosses a boundary as `rank` numbers, "
+                              "and its id on the way forward. The last stage is "
+                              "full rank.");
+  result.table
+      .field("ratio", option(&SubspaceOptions::ratio), number({1, 1e6}),
+             "Wanted wire ratio over both directions, ids counted; the rank that comes closest is "
+             "taken.",
+             {.absent = "what rank gives"})
+      .field("rank", option(&SubspaceOptions::rank), integer(1, 1 << 20),
+             "Dimensions of the subspace; at most the model's width.", {.absent = "from ratio"})
+      .field("embedding_init", option(&SubspaceOptions::embedding_init),
+             one_of<Embedding>({{"projected", Embedding::projected},
+                                {"normal", Embedding::normal},
+                                {"small", Embedding::small}}),
+             "Trainable part E of the embedding at the start. `projected`: T_fixed U. `normal`: "
+             "N(0, 1). `small`: "
+             "truncated normal, 0.02.")
+      .field("z_init", option(&SubspaceOptions::z_init),
+             one_of<Z>({{"zero", Z::zero}, {"small", Z::small}}),
+             "Output projections Z at the start. `small`: truncated normal, 0.02 / sqrt(2 (layer + "
+             "1)).")
+      .field("basis_seed", option(&SubspaceOptions::basis_seed),
+             integer<uint64_t>(0, std::numeric_limits<uint64_t>::max()),
+             "Seed of the frozen basis U and of the frozen token table T_fixed.")
+      .exactly_one({"ratio", "rank"});
+  return result;
+}
+
+}  // namespace
+
+std::string_view PipelineCompression::method() const {
+  return std::holds_alternative<NoneOptions>(options) ? "none" : "subspace";
+}
+
+Object<Compression> compression_table() {
+  Object<Compression> table("compression", "How messages between ranks are made smaller.");
+  table.field(
+      "pipeline", &Compression::pipeline,
+      tagged("method", "The codec at the pipeline's boundaries.",
+             std::vector<Alternative<PipelineCompression>>{none_method(), subspace_method()}),
+      "The codec at the pipeline's boundaries; each method has its own options.");
+  return table;
+}
+
+}  // namespace strait::scenario

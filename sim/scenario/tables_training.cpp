@@ -1,0 +1,190 @@
+// Tables of "model", "data", "training" and "parallel".
+#include "sim/scenario/tables.h"
+
+namespace strait::scenario {
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr int64_t most_steps = 1'000'000'000;
+constexpr int most_ranks = 4096;
+
+// "byte", {"sentencepiece": path or {"vocabulary": n}}, {"bpe": path}.
+Kind<Tokenizer> tokenizer_kind() {
+  const auto itself = [](auto& tokenizer) -> auto& { return tokenizer; };
+  const auto becomes = [](Tokenizer::Kind kind) {
+    return [kind](Tokenizer& tokenizer) { tokenizer.kind = kind; };
+  };
+  const auto is = [](Tokenizer::Kind kind) {
+    return [kind](const Tokenizer& tokenizer) { return tokenizer.kind == kind; };
+  };
+  Object<Tokenizer> trained("data.tokenizer.sentencepiece",
+                            "A SentencePiece model trained on the corpus.");
+  trained
+      .field("vocabulary", &Tokenizer::vocabulary, integer(320, 1'000'000), "Pieces of the model.",
+             {.required = true})
+      .field("type", &Tokenizer::trained,
+             one_of<Tokenizer::Trained>(
+                 {{"bpe", Tokenizer::Trained::bpe}, {"unigram", Tokenizer::Trained::unigram}}),
+             "What kind of model is trained.");
+  const auto from_file =
+      through<Tokenizer>(&Tokenizer::path, text("the path of a SentencePiece model"),
+                         becomes(Tokenizer::Kind::sentencepiece));
+  const auto sentencepiece = plain_or_object<Tokenizer>(
+      from_file, trained.kind(),
+      [](const Tokenizer& tokenizer) { return !tokenizer.path.empty(); });
+  Object<Tokenizer> named("data.tokenizer", "A subword tokenizer.");
+  named
+      .field(
+          "sentencepiece", itself, sentencepiece,
+          "A SentencePiece model: the path of its file, or the size of one to train on the corpus.",
+          {.absent = "not used"})
+      .then(becomes(Tokenizer::Kind::sentencepiece))
+      .present_if(is(Tokenizer::Kind::sentencepiece))
+      .field("bpe", itself,
+             through<Tokenizer>(&Tokenizer::path, text("the path of a BPE model file"),
+                                becomes(Tokenizer::Kind::bpe)),
+             "A SentencePiece model of type BPE: the path of its file.", {.absent = "not used"})
+      .present_if(is(Tokenizer::Kind::bpe))
+      .exactly_one({"sentencepiece", "bpe"});
+  return plain_or_object<Tokenizer>(word<Tokenizer>("byte", becomes(Tokenizer::Kind::byte)),
+                                    named.kind(), is(Tokenizer::Kind::byte));
+}
+
+Object<Optimizer> optimizer_table() {
+  const auto beta = number({0, 1, false, true});
+  Object<Optimizer> table("training.optimizer", "AdamW and the learning rate over the run.");
+  table.field("name", &Optimizer::name, name_of({"adamw"}), "The update rule.")
+      .field("lr", &Optimizer::lr, number({0, 1000, true, false}),
+             "The peak learning rate, after warm-up.")
+      .field("betas", &Optimizer::betas, pair_of(beta), "Decay of the first and second moment.")
+      .field("eps", &Optimizer::eps, number({0, 1, true, false}),
+             "Added to the root of the second moment.")
+      .field("weight_decay", &Optimizer::weight_decay, number({0, 1000}),
+             "Decoupled decay, multiplied by the learning rate.")
+      .field("clip_norm", &Optimizer::clip_norm, number({0, infinity}),
+             "Largest gradient norm; larger gradients are scaled down to it. 0: off.")
+      .field("clip_scope", &Optimizer::clip_scope,
+             one_of<ClipScope>({{"global", ClipScope::global}, {"stage", ClipScope::stage}}),
+             "`global`: the norm of all stages, which costs a scalar all-reduce of real messages. "
+             "`stage`: each stage clips by its own norm.")
+      .field("schedule", &Optimizer::schedule,
+             one_of<LearningRateSchedule>({{"cosine", LearningRateSchedule::cosine},
+                                           {"linear", LearningRateSchedule::linear},
+                                           {"constant", LearningRateSchedule::constant}}),
+             "How the learning rate falls after warm-up.")
+      .field("warmup_steps", &Optimizer::warmup_steps, integer<int64_t>(0, most_steps),
+             "Steps over which the learning rate rises linearly; at most `training.steps`.")
+      .field("final_lr_fraction", &Optimizer::final_lr_fraction, number({0, 1}),
+             "Share of `lr` that is left at the last step (`cosine` and `linear`).");
+  return table;
+}
+
+}  // namespace
+
+const std::vector<std::string>& model_preset_names() {
+  static const std::vector<std::string> names = {
+      "llama-1m",   "llama-7m", "llama-20m", "llama-150m", "llama-500m",
+      "llama-800m", "llama-1b", "llama-2b",  "llama-3b",   "llama-8b"};
+  return names;
+}
+
+const std::vector<std::string>& corpus_names() {
+  static const std::vector<std::string> names = {"austen", "prose", "english", "code"};
+  return names;
+}
+
+Object<Model> model_table() {
+  const Note presets{.absent = "the preset's"};
+  Object<Model> table("model",
+                      "A LLaMA-style decoder: a preset, or at least `layers`, `width` and `heads`. "
+                      "Sizes given beside a "
+                      "preset replace the preset's.");
+  table
+      .field("preset", &Model::preset, name_of(model_preset_names()),
+             "A named shape (docs/models.md).", {.absent = "none"})
+      .present_if([](const Model& model) { return !model.preset.empty(); })
+      .field("layers", &Model::layers, integer(1, 10'000), "Decoder blocks.", presets)
+      .field("width", &Model::width, integer(1, 1 << 20), "Width of the residual stream.", presets)
+      .field("heads", &Model::heads, integer(1, 1 << 16), "Query heads.", presets)
+      .field("kv_heads", &Model::kv_heads, integer(1, 1 << 16),
+             "Key and value heads; divides `heads`.", {.absent = "the preset's, else heads"})
+      .field("head_width", &Model::head_width, integer(2, 1 << 16), "Width of one head; even.",
+             {.absent = "the preset's, else width / heads"})
+      .field("ffn_width", &Model::ffn_width, integer(1, 1 << 22), "Hidden width of the SwiGLU.",
+             {.absent = "the preset's, else the engine's rule"})
+      .field("context", &Model::context, integer(1, 1 << 24), "Tokens of a training sequence.",
+             presets)
+      .field("rope_theta", &Model::rope_theta, number({1, 1e12, true, false}),
+             "Base of the rotary embedding.", presets)
+      .field("norm_eps", &Model::norm_eps, number({0, 1, true, false}),
+             "Added to the mean square in RMSNorm.", presets)
+      .field("vocabulary", &Model::vocabulary, integer(2, 1 << 24),
+             "Rows of the embedding and the head.", {.absent = "the tokenizer's"})
+      .conditions(
+          {{"anyOf", {{{"required", {"preset"}}}, {{"required", {"layers", "width", "heads"}}}}}});
+  return table;
+}
+
+Object<Data> data_table() {
+  Object<Data> table(
+      "data", "What is read, and how it becomes tokens. May be left out on the `meta` backend.");
+  table
+      .field("corpus", &Data::corpus, one_or_list(text("a corpus name or a path")),
+             fmt::format("A named corpus ({}), fetched on first use; or the path of a file or "
+                         "folder, or a list of paths.",
+                         fmt::join(corpus_names(), ", ")),
+             {.required = true})
+      .present_if([](const Data& data) { return !data.corpus.empty(); })
+      .field("tokenizer", &Data::tokenizer, tokenizer_kind(),
+             "How text becomes tokens; not used for token shards.")
+      .field("validation_fraction", &Data::validation_fraction, number({0, 1, false, true}),
+             "Share of the corpus that is held out for evaluation.")
+      .field("format", &Data::format,
+             one_of<DataFormat>({{"auto", DataFormat::automatic},
+                                 {"text", DataFormat::text},
+                                 {"llmc", DataFormat::llmc},
+                                 {"nanogpt", DataFormat::nanogpt}}),
+             "What the files hold: text, or token shards of llm.c or nanoGPT. `auto`: by name and "
+             "header.");
+  return table;
+}
+
+Object<Training> training_table() {
+  Object<Training> table("training", "How long, in which portions, with which update rule.");
+  table
+      .field("steps", &Training::steps, integer<int64_t>(1, most_steps), "Optimizer steps.",
+             {.required = true})
+      .field("batch", &Training::batch, integer(1, 1 << 24),
+             "Sequences of one optimizer step, over all replicas.")
+      .field("microbatches", &Training::microbatches, integer(1, 1 << 20),
+             "Portions in which a batch passes the pipeline; divides `batch`.")
+      .field("optimizer", &Training::optimizer, optimizer_table().kind(), "The update rule.")
+      .field("evaluate_every", &Training::evaluate_every, integer<int64_t>(0, most_steps),
+             "Steps between evaluations on held-out text, which cost no virtual time; also before "
+             "the first and after the last step. 0: never. The `meta` backend evaluates nothing.")
+      .field("evaluate_batches", &Training::evaluate_batches, integer(1, 1 << 20),
+             "Batches of one evaluation, each of `batch / microbatches` sequences.")
+      .field("targets", &Training::targets, list_of(number({0, infinity, true, false})),
+             "Losses for which the summary says when, in virtual time, they were reached.",
+             {.replayable = true});
+  return table;
+}
+
+Object<Parallel> parallel_table() {
+  const std::string only_one = "1 (more is not in this version)";
+  Object<Parallel> table("parallel", "How the model is spread over ranks.");
+  table
+      .field("pipeline", &Parallel::pipeline, integer(1, most_ranks),
+             "Pipeline stages; at most the model's layers.")
+      .field("context", &Parallel::context, integer(1, 1, only_one), "Shards of a sequence.")
+      .field("data", &Parallel::data, integer(1, 1, only_one), "Replicas.")
+      .field("schedule", &Parallel::schedule,
+             one_of<PipelineSchedule>(
+                 {{"gpipe", PipelineSchedule::gpipe}, {"1f1b", PipelineSchedule::one_f_one_b}}),
+             "Order of the microbatches' forward and backward passes on a stage.")
+      .field("layers_per_stage", &Parallel::layers_per_stage, list_of(integer(1, 10'000)),
+             "Layers of each stage, first to last. Empty: as even as possible.");
+  return table;
+}
+
+}  // namespace strait::scenario

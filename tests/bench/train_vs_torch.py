@@ -1,0 +1,210 @@
+"""Training speed of the engine beside PyTorch's: the same model, batch, precision and token shard in both, one after the
+other in turn on an idle machine, as ratios with their spread. How to get a PyTorch: README.md in this folder.
+
+  STRAIT_TORCH_PYTHON=/path/to/python python3 tests/bench/train_vs_torch.py [--models llama-1m llama-7m] [--json FILE]
+
+The engine's figure is tokens / host.training_s of summary.json and so includes its start; PyTorch's excludes its warm-up.
+"""
+
+import argparse
+import array
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PEER = Path(__file__).resolve().parent / "peers" / "torch_llama.py"
+SHAPES = {  # the engine's presets, written out so that both sides train the same
+    "llama-1m": dict(layers=4, width=128, heads=4, kv_heads=4, ffn_width=352, vocabulary=2048, context=128),
+    "llama-7m": dict(layers=6, width=256, heads=8, kv_heads=8, ffn_width=704, vocabulary=4096, context=256),
+    "llama-20m": dict(layers=8, width=384, heads=6, kv_heads=6, ffn_width=1024, vocabulary=8192, context=256),
+}
+SHARD_TOKENS = 1 << 20
+MOST_BUSY, MOST_STEAL = 0.05, 0.01  # of all cores, over a second in which nothing of ours runs
+
+
+def processor_times():
+    """Seconds of all cores: (busy with anything, stolen by the host, all)."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return sum(fields) - fields[3] - fields[4], fields[7], sum(fields)
+
+
+def wait_until_idle(patience_s):
+    """Waits at most `patience_s` for a second without work of others: None then, else what the last second looked like."""
+    end = time.monotonic() + patience_s
+    while True:
+        before = processor_times()
+        time.sleep(1)
+        busy, steal, total = (after - start for after, start in zip(processor_times(), before))
+        text = f"{100 * busy / total:.0f} % busy, {100 * steal / total:.0f} % stolen, load {os.getloadavg()[0]:.2f}"
+        if busy <= MOST_BUSY * total and steal <= MOST_STEAL * total:
+            return None
+        if time.monotonic() > end:
+            return text
+
+
+def write_shard(path, vocabulary):
+    """A shard in which every second token follows from the one before: a model that learns shows it in its loss."""
+    generator = random.Random(1)
+    tokens = array.array("H")
+    while len(tokens) < SHARD_TOKENS:
+        token = min(int(generator.paretovariate(0.7)), vocabulary - 1)
+        tokens.extend((token, (7 * token + 1) % vocabulary))
+    header = array.array("i", [20240520, 1, len(tokens)] + [0] * 253)
+    if sys.byteorder != "little":
+        tokens.byteswap()
+        header.byteswap()
+    path.write_bytes(header.tobytes() + tokens.tobytes())
+
+
+class Strait:
+    label = "strait"
+
+    def __init__(self, options, folder, model, precision, shard):
+        self.options, self.folder, self.steps = options, folder, 8
+        self.scenario = {
+            "name": f"{model} {precision}", "seed": 1, "model": SHAPES[model] | {"rope_theta": 10000, "norm_eps": 1e-5},
+            "data": {"corpus": [str(shard)], "format": "llmc"},
+            "training": {"batch": options.batch, "microbatches": options.microbatches},
+            "parallel": {"pipeline": options.pipeline},
+            "network": {"model": "ideal"}, "devices": {"backend": "cpu", "precision": precision},
+            "output": {"messages": "none"}}
+
+    def train(self):
+        self.scenario["training"]["steps"] = self.steps
+        with tempfile.TemporaryDirectory(dir=self.folder) as out:
+            scenario = Path(out) / "scenario.json"
+            scenario.write_text(json.dumps(self.scenario))
+            run = Path(out) / "run"
+            result = subprocess.run([self.options.strait, "run", scenario, "--out", run, "--quiet"],
+                                    capture_output=True, text=True)
+            if result.returncode != 0:
+                sys.exit(f"strait run failed:\n{result.stderr}")
+            summary = json.loads((run / "summary.json").read_text())
+        return summary["tokens"], summary["host"]["training_s"], summary["final_loss"]
+
+    def read(self):
+        if self.steps == 8:  # the first time: how many steps fill a reading
+            tokens, seconds, _ = self.train()
+            self.steps = max(9, int(8 * self.options.seconds / seconds))
+        tokens, seconds, loss = self.train()
+        return tokens / seconds, loss
+
+
+class Torch:
+    def __init__(self, options, python, model, precision, shard, compiled, coretype, name):
+        self.label = f"{name}{', compiled' if compiled else ''}{', ' + coretype if coretype else ''}"
+        self.command = [python, str(PEER), "--shape", json.dumps(SHAPES[model]), "--tokens", str(shard),
+                        "--batch", str(options.batch), "--precision", precision, "--seconds", str(options.seconds),
+                        "--repeats", "1", "--openblas-coretype", coretype] + ["--compile"] * compiled
+
+    def read(self):
+        result = subprocess.run(self.command, capture_output=True, text=True)
+        if result.returncode != 0:
+            sys.exit(f"the peer failed: {' '.join(self.command)}\n{result.stderr}")
+        reading = json.loads(result.stdout.splitlines()[-1])
+        return reading["tokens_per_second"], reading["last_loss"]
+
+
+def find_peers():
+    """(interpreter, name, has torch.compile, uses OpenBLAS) of every interpreter in STRAIT_TORCH_PYTHON."""
+    question = ("import torch; print(torch.__version__, hasattr(torch, 'compile'), not torch.backends.mkl.is_available())")
+    peers = []
+    for python in filter(None, os.environ.get("STRAIT_TORCH_PYTHON", "").split(":")):
+        answer = subprocess.run([python, "-c", question], capture_output=True, text=True)
+        if answer.returncode != 0:
+            sys.exit(f"{python} of STRAIT_TORCH_PYTHON has no PyTorch:\n{answer.stderr}")
+        version, compiles, openblas = answer.stdout.split()
+        peers.append((python, f"torch {version.partition('+')[0]}", compiles == "True", openblas == "True"))
+    if not peers:
+        sys.exit("STRAIT_TORCH_PYTHON names no interpreter with PyTorch (several: with colons); see tests/bench/README.md")
+    return peers
+
+
+def contenders(options, folder, peers, model, precision, shard):
+    found = [Strait(options, folder, model, precision, shard)]
+    for python, name, compiles, openblas in peers:
+        for compiled in [False, True] if compiles and not options.no_compile else [False]:
+            for coretype in ["", "SkylakeX"] if openblas else [""]:
+                found.append(Torch(options, python, model, precision, shard, compiled, coretype, name))
+    return found
+
+
+def report(model, precision, runners, readings):
+    ours = readings[runners[0].label]
+    print(f"\n{model}, {precision}")
+    for runner in runners:
+        values = readings[runner.label]
+        line = f"  {runner.label:32} {statistics.median(values):9.0f} tokens/s  ({min(values):.0f} to {max(values):.0f})"
+        if values is not ours:
+            line += (f"   strait is {statistics.median(ours) / statistics.median(values):.2f}x"
+                     f"  ({min(ours) / max(values):.2f} to {max(ours) / min(values):.2f})")
+        print(line, flush=True)
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    build = Path(os.environ.get("STRAIT_BUILD_DIR", ROOT / "build"))
+    parser.add_argument("--strait", default=build / "sim/cli/strait", type=Path, help="the program (default: %(default)s)")
+    parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
+    parser.add_argument("--batch", type=int, default=8, help="sequences per step, on both sides")
+    parser.add_argument("--pipeline", type=int, default=1, help="pipeline stages of the engine")
+    parser.add_argument("--microbatches", type=int, default=1, help="of the engine")
+    parser.add_argument("--seconds", type=float, default=10, help="length of a reading")
+    parser.add_argument("--repeats", type=int, default=3, help="readings of each contender")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--even-if-busy", action="store_true", help="measure on a machine that is not idle, and say so")
+    parser.add_argument("--json", type=Path, help="write all readings there")
+    options = parser.parse_args()
+    if not os.access(options.strait, os.X_OK):
+        sys.exit(f"{options.strait} is not there; build it (./strait build) or name it with --strait")
+    options.strait = options.strait.resolve()
+    return options
+
+
+def main():
+    options = parse_options()
+    peers = find_peers()
+    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"],
+                            capture_output=True, text=True).stdout.strip() or "unknown"
+    processor = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                      if line.startswith("model name")), platform.machine())
+    print(f"{processor}, {os.cpu_count()} cores; commit {commit}; batch {options.batch}; {' '.join(sys.argv)}", flush=True)
+    results, busy = [], []
+    with tempfile.TemporaryDirectory(prefix="strait-bench-") as folder:
+        for model in options.models:
+            shard = Path(folder) / f"{model}.bin"
+            write_shard(shard, SHAPES[model]["vocabulary"])
+            for precision in options.precisions:
+                runners = contenders(options, Path(folder), peers, model, precision, shard)
+                readings = {runner.label: [] for runner in runners}
+                losses = {}
+                for _ in range(options.repeats):
+                    for runner in runners:
+                        work = wait_until_idle(0 if options.even_if_busy else 60)
+                        if work and not options.even_if_busy:
+                            sys.exit(f"the machine is not idle ({work}), so readings would mean nothing; --even-if-busy "
+                                     "measures all the same")
+                        busy.extend([work] if work else [])
+                        value, losses[runner.label] = runner.read()
+                        readings[runner.label].append(value)
+                report(model, precision, runners, readings)
+                results.append({"model": model, "precision": precision, "tokens_per_second": readings, "last_loss": losses})
+    if busy:
+        print(f"\nNOT IDLE before {len(busy)} of the readings (the last: {busy[-1]}): these figures are no evidence.")
+    if options.json:
+        document = {"machine": processor, "cores": os.cpu_count(), "commit": commit, "command": sys.argv, "not_idle": busy,
+                    "results": results}
+        options.json.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

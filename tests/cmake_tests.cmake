@@ -1,0 +1,12 @@
+# Tests that run no compiled code of ours: of the tree itself and of the launcher. Label "scripts": sanitizer runs leave them out.
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+function(strait_script_test name script)
+  add_test(NAME ${name} COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/${script} ${ARGN})
+  set_tests_properties(${name} PROPERTIES LABELS scripts TIMEOUT 300)
+endfunction()
+strait_script_test(Tree.IncludesFollowTheRules include_rules.py ${PROJECT_SOURCE_DIR})
+strait_script_test(Tree.DocumentationLinksLeadSomewhere markdown_links.py ${PROJECT_SOURCE_DIR})
+strait_script_test(Launcher.KeepsItsPromises launcher/launcher_test.py)
+add_test(NAME Tree.NoAtomicsInCudaKernels
+  COMMAND ${CMAKE_COMMAND} -DDIRECTORY=${PROJECT_SOURCE_DIR}/kernels/cuda -P ${CMAKE_CURRENT_SOURCE_DIR}/gpu/no_float_atomics.cmake)
+set_tests_properties(Tree.NoAtomicsInCudaKernels PROPERTIES LABELS scripts)

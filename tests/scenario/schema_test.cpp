@@ -1,0 +1,84 @@
+// The JSON Schema agrees with the parser, judged by an independent validator (python3-jsonschema).
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+
+#include "sim/scenario/document.h"
+#include "tests/scenario/documents.h"
+
+namespace strait::scenario {
+namespace {
+
+constexpr int not_installed = 77;  // validate_documents.py
+
+// One answer a document, or none where jsonschema is missing.
+std::optional<std::vector<std::string>> validate(const std::vector<Json>& documents) {
+  const auto path = std::filesystem::temp_directory_path() /
+                    ("strait_schema_test_" + std::to_string(::getpid()) + ".json");
+  std::ofstream(path) << Json({{"schema", schema()}, {"documents", documents}}).dump();
+  const std::string command = "python3 '" STRAIT_SOURCE_DIR
+                              "/tests/scenario/validate_documents.py' '" +
+                              path.string() + "'";
+  FILE* pipe = ::popen(command.c_str(), "r");
+  std::vector<std::string> answers;
+  char line[512];
+  while (pipe != nullptr && std::fgets(line, sizeof line, pipe) != nullptr)
+    answers.emplace_back(line);
+  const int status = pipe == nullptr ? -1 : ::pclose(pipe);
+  std::filesystem::remove(path);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == not_installed) return std::nullopt;
+  EXPECT_EQ(status, 0) << command;
+  EXPECT_EQ(answers.size(), documents.size());
+  return answers;
+}
+
+TEST(Schema, AcceptsWhatTheParserAccepts) {
+  std::vector<Json> documents = canonical_documents();
+  for (const std::string& patch : good_patches()) documents.push_back(patched(patch));
+  const auto answers = validate(documents);
+  if (!answers) GTEST_SKIP() << "python3-jsonschema is not installed";
+  for (size_t i = 0; i < documents.size(); ++i) {
+    EXPECT_TRUE(parse_scenario(documents[i].dump(), "test.json").ok()) << documents[i];
+    EXPECT_EQ((*answers)[i], "yes\n") << documents[i];
+  }
+}
+
+TEST(Schema, RefusesWhatTheParserRefusesButForRulesBetweenFields) {
+  std::vector<Json> documents;
+  for (const Misuse& misuse : misuses()) documents.push_back(patched(misuse.patch));
+  const auto answers = validate(documents);
+  if (!answers) GTEST_SKIP() << "python3-jsonschema is not installed";
+  for (size_t i = 0; i < documents.size(); ++i) {
+    const Misuse& misuse = misuses()[i];
+    EXPECT_EQ((*answers)[i].substr(0, 2), misuse.structural ? "no" : "ye") << misuse.patch << "\n"
+                                                                           << (*answers)[i];
+  }
+}
+
+// All scenarios that are shipped: they parse, and the schema accepts them.
+TEST(ShippedScenarios, AreValid) {
+  const std::filesystem::path folder = STRAIT_SOURCE_DIR "/scenarios";
+  std::vector<Json> documents;
+  std::vector<std::string> paths;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    if (entry.path().extension() != ".json" || entry.path().parent_path().filename() == "schema")
+      continue;
+    const Result result = load_scenario(entry.path().string());
+    EXPECT_TRUE(result.ok()) << result.text();
+    std::ifstream file(entry.path());
+    documents.push_back(Json::parse(file, nullptr, false, true));
+    paths.push_back(entry.path().string());
+  }
+  const auto answers = validate(documents);
+  if (!answers) GTEST_SKIP() << "python3-jsonschema is not installed";
+  for (size_t i = 0; i < documents.size(); ++i) EXPECT_EQ((*answers)[i], "yes\n") << paths[i];
+}
+
+}  // namespace
+}  // namespace strait::scenario
