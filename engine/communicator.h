@@ -40,7 +40,8 @@ class Communicator {
 
   // Sum of one double over the ranks [first, first + count) in rank order, the same bits on each of them: a chain up to the
   // last rank and back, real messages of 8 bytes, so that it works on every topology that joins neighbours.
-  double all_reduce_sum(double value, int first, int count, int32_t purpose, MessagePool& pool, Backend& ops);
+  double all_reduce_sum(double value, int first, int count, int32_t purpose, MessagePool& pool,
+                        Backend& ops);
 
  protected:
   virtual void do_send(int to, const Tag& tag, Message message) = 0;

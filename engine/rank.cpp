@@ -20,21 +20,36 @@ constexpr int32_t kClipNorm = 1, kHandshake = 2;  // purposes of control message
 
 }  // namespace
 
-Rank::Rank(const TrainingConfig& config, int stage, Backend& backend, RankRecorder& recorder, Communicator& communicator, MessagePool& pool,
-           const BatchSource* data, const RankPlan* plan)
-    : config_(config), stage_index_(stage), ops_(backend), recorder_(recorder), communicator_(communicator), pool_(pool), data_(data),
-      method_(make_method(config.method, config.shape, config.dtype)), parameters_(config.dtype),
-      schedule_(make_schedule(config.schedule, config.pipeline, config.microbatches)), context_{backend, scratch_} {
-  const std::vector<LayerRange> ranges = split_layers(config.shape.layers, config.pipeline, config.layers_per_stage);
+Rank::Rank(const TrainingConfig& config, int stage, Backend& backend, RankRecorder& recorder,
+           Communicator& communicator, MessagePool& pool, const BatchSource* data,
+           const RankPlan* plan)
+    : config_(config),
+      stage_index_(stage),
+      ops_(backend),
+      recorder_(recorder),
+      communicator_(communicator),
+      pool_(pool),
+      data_(data),
+      method_(make_method(config.method, config.shape, config.dtype)),
+      parameters_(config.dtype),
+      schedule_(make_schedule(config.schedule, config.pipeline, config.microbatches)),
+      context_{backend, scratch_} {
+  const std::vector<LayerRange> ranges =
+      split_layers(config.shape.layers, config.pipeline, config.layers_per_stage);
   layers_ = ranges.at(static_cast<size_t>(stage));
-  const int constrained = config.constrained_layers < 0 ? ranges.back().first : config.constrained_layers;
+  const int constrained =
+      config.constrained_layers < 0 ? ranges.back().first : config.constrained_layers;
   const MethodContext c{config.shape, config.seed, parameters_, pool};
   stage_ = std::make_unique<Stage>(
-      StageOptions{config.shape, layers_, first(), last(), constrained, frames_needed(schedule_, stage), config.head_chunk_rows, config.dtype}, *method_, c);
+      StageOptions{config.shape, layers_, first(), last(), constrained,
+                   frames_needed(schedule_, stage), config.head_chunk_rows, config.dtype},
+      *method_, c);
   if (!first()) before_ = method_->make_codec(c, stage - 1);
   if (!last()) after_ = method_->make_codec(c, stage);
-  STRAIT_CHECK(plan != nullptr || std::strcmp(backend.name(), "meta") == 0, "a rank that computes needs a memory plan");
-  STRAIT_CHECK(data != nullptr || std::strcmp(backend.name(), "meta") == 0, "a rank that computes needs data");
+  STRAIT_CHECK(plan != nullptr || std::strcmp(backend.name(), "meta") == 0,
+               "a rank that computes needs a memory plan");
+  STRAIT_CHECK(data != nullptr || std::strcmp(backend.name(), "meta") == 0,
+               "a rank that computes needs data");
   allocate(plan);
 }
 
@@ -95,8 +110,10 @@ void Rank::handshake() {
     uint64_t theirs = mine;
     if (in.section(0).data != nullptr) ops_.download(&theirs, in.section(0));
     if (theirs != mine) {
-      throw std::runtime_error(fmt::format("boundary {}: the two ends do not share the same codec state (rank {}: {:016x}, rank {}: {:016x})", boundary,
-                                           stage_index_, mine, other, theirs));
+      throw std::runtime_error(
+          fmt::format("boundary {}: the two ends do not share the same codec state (rank {}: "
+                      "{:016x}, rank {}: {:016x})",
+                      boundary, stage_index_, mine, other, theirs));
     }
   };
   if (before_) exchange(stage_index_ - 1, *before_, stage_index_ - 1);
@@ -115,7 +132,8 @@ void Rank::load(Frame& frame, int64_t first_sequence) {
   for (int64_t b = 0; b < frame.sequences; ++b) {
     int32_t* i = first() ? ids.data() + b * t : nullptr;
     int32_t* y = last() ? targets.data() + b * t : nullptr;
-    frame.training ? data_->training(first_sequence + b, i, y) : data_->validation(first_sequence + b, i, y);
+    frame.training ? data_->training(first_sequence + b, i, y)
+                   : data_->validation(first_sequence + b, i, y);
   }
   if (first()) ops_.upload(frame.ids, ids.data());
   if (last()) ops_.upload(frame.targets, targets.data());
@@ -125,7 +143,8 @@ void Rank::forward(Frame& frame, int microbatch, int64_t first_sequence) {
   load(frame, first_sequence);
   Tensor x;
   if (!first()) {
-    const Message m = communicator_.receive(stage_index_ - 1, {MessageKind::forward, microbatch, 0});
+    const Message m =
+        communicator_.receive(stage_index_ - 1, {MessageKind::forward, microbatch, 0});
     x = frame.arena.take({frame.rows(), config_.shape.width}, config_.dtype);
     Segment segment(recorder_, Category::codec, Phase::decode, microbatch);
     before_->decode(context_, frame, x, m);
@@ -148,7 +167,8 @@ void Rank::backward(Frame& frame, int microbatch) {
   ArenaScope scope(scratch_);
   Tensor dy;
   if (!last()) {
-    const Message m = communicator_.receive(stage_index_ + 1, {MessageKind::backward, microbatch, 0});
+    const Message m =
+        communicator_.receive(stage_index_ + 1, {MessageKind::backward, microbatch, 0});
     dy = scratch_.take({frame.rows(), config_.shape.width}, config_.dtype);
     Segment segment(recorder_, Category::codec, Phase::decode_grad, microbatch);
     after_->decode_grad(context_, frame, dy, m);
@@ -171,7 +191,8 @@ void Rank::backward(Frame& frame, int microbatch) {
 void Rank::diagnose(Codec& codec, int boundary, Frame& frame, Tensor x, bool gradient) {
   if (diagnosing_ == 0) return;
   recorder_.pause(true);
-  for (const auto& [name, value] : gradient ? codec.diagnose_grad(context_, frame, x) : codec.diagnose(context_, frame, x)) {
+  for (const auto& [name, value] :
+       gradient ? codec.diagnose_grad(context_, frame, x) : codec.diagnose(context_, frame, x)) {
     diagnostics_.push_back({diagnosing_, boundary, name, value});
   }
   recorder_.pause(false);
@@ -188,13 +209,16 @@ double Rank::reduce_gradients() {
 void Rank::update(int64_t step, double grad_sum_squares) {
   double norm_squared = grad_sum_squares;
   if (config_.clip_norm > 0 && config_.clip_scope == ClipScope::global) {
-    norm_squared = communicator_.all_reduce_sum(grad_sum_squares, 0, config_.pipeline, kClipNorm, pool_, ops_);
+    norm_squared =
+        communicator_.all_reduce_sum(grad_sum_squares, 0, config_.pipeline, kClipNorm, pool_, ops_);
   }
   const double norm = std::sqrt(norm_squared);
-  const double factor = config_.clip_norm > 0 && norm > config_.clip_norm ? config_.clip_norm / norm : 1.0;
+  const double factor =
+      config_.clip_norm > 0 && norm > config_.clip_norm ? config_.clip_norm / norm : 1.0;
   Segment segment(recorder_, Category::compute, Phase::update, -1);
   ops_.fill(grad_scale_, factor);
-  adamw_step(context_, parameters_, config_.adamw, config_.learning_rate.at(step), step, grad_scale_);
+  adamw_step(context_, parameters_, config_.adamw, config_.learning_rate.at(step), step,
+             grad_scale_);
 }
 
 double Rank::sum_of_losses(int count) {
@@ -243,12 +267,14 @@ double Rank::evaluate() {
   frame.training = false;
   for (int i = 0; i < config_.evaluate_batches; ++i) forward(frame, i, i * sequences());
   recorder_.pause(false);
-  return sum_of_losses(config_.evaluate_batches) / (static_cast<double>(config_.evaluate_batches) * static_cast<double>(frame.rows()));
+  return sum_of_losses(config_.evaluate_batches) /
+         (static_cast<double>(config_.evaluate_batches) * static_cast<double>(frame.rows()));
 }
 
 uint64_t Rank::parameters_hash() {
   uint64_t hash = 0;
-  for (const Parameter& p : parameters_.parameters()) hash = hash_tensor(ops_, p.master, hash_name(p.name, hash));
+  for (const Parameter& p : parameters_.parameters())
+    hash = hash_tensor(ops_, p.master, hash_name(p.name, hash));
   return hash;
 }
 

@@ -15,8 +15,8 @@ namespace strait {
 // What one step leaves behind on one rank.
 struct RankStep {
   record::RankLog log;
-  double loss_sum = 0;            // last stage: sum over the step's tokens
-  double grad_sum_squares = 0;    // of this rank's gradients, before clipping
+  double loss_sum = 0;          // last stage: sum over the step's tokens
+  double grad_sum_squares = 0;  // of this rank's gradients, before clipping
   std::vector<record::Diagnostic> diagnostics;
 };
 
@@ -24,8 +24,9 @@ class Rank {
  public:
   // `backend`, `recorder`, `communicator`, `pool`, `data` outlive the rank. On the meta backend `plan` may be null (the arenas
   // then only count, and plan() says afterwards what was needed) and so may `data`; on the others neither.
-  Rank(const TrainingConfig& config, int stage, Backend& backend, RankRecorder& recorder, Communicator& communicator, MessagePool& pool,
-       const BatchSource* data, const RankPlan* plan);
+  Rank(const TrainingConfig& config, int stage, Backend& backend, RankRecorder& recorder,
+       Communicator& communicator, MessagePool& pool, const BatchSource* data,
+       const RankPlan* plan);
 
   // Compares with the neighbours what both ends of each boundary must share. Throws std::runtime_error.
   void handshake();
@@ -33,7 +34,7 @@ class Rank {
   double evaluate();             // last stage: mean loss a token; others: 0
   ParameterList& parameters() { return parameters_; }
   RankPlan plan() const;
-  uint64_t parameters_hash();    // of every parameter's name and bytes
+  uint64_t parameters_hash();  // of every parameter's name and bytes
 
  private:
   bool first() const { return stage_index_ == 0; }
@@ -61,12 +62,13 @@ class Rank {
   Schedule schedule_;
   LayerRange layers_;
   std::unique_ptr<Stage> stage_;
-  std::unique_ptr<Codec> before_, after_;  // of the boundaries towards the previous and the next stage
+  std::unique_ptr<Codec> before_,
+      after_;  // of the boundaries towards the previous and the next stage
   std::vector<std::unique_ptr<DeviceMemory>> memory_;
   Arena scratch_;
   Context context_;
   std::vector<Frame> frames_;
-  int64_t diagnosing_ = 0;                 // the step whose first microbatch is to be diagnosed, 0: none
+  int64_t diagnosing_ = 0;  // the step whose first microbatch is to be diagnosed, 0: none
   std::vector<record::Diagnostic> diagnostics_;
   Tensor positions_, losses_, grad_scale_, sum_squares_;  // losses_ (microbatches) f64
 };

@@ -14,13 +14,14 @@ class RankRecorder {
  public:
   RankRecorder(int rank, Backend& ops) : rank_(rank), ops_(ops) {}
 
-  void begin_step();                       // clears the log, restarts message numbers
-  record::RankLog take();                  // the step's log
-  void pause(bool on);                     // not inside a segment; sender and receiver of a message pause alike
+  void begin_step();       // clears the log, restarts message numbers
+  record::RankLog take();  // the step's log
+  void pause(bool on);     // not inside a segment; sender and receiver of a message pause alike
 
   // Called by Communicator. next_id() is (rank << 32) | running number.
   uint64_t next_id();
-  void sent(uint64_t id, int to, record::MessageKind kind, int microbatch, Bytes payload, Bytes sync, Bytes dense);
+  void sent(uint64_t id, int to, record::MessageKind kind, int microbatch, Bytes payload,
+            Bytes sync, Bytes dense);
   void received(uint64_t id, int from);
 
   // Books everything computed in its lifetime as one entry. Not nested. With no op inside, no entry is written.

@@ -9,7 +9,9 @@ namespace strait {
 void validate(const TrainingConfig& c) {
   validate(c.shape);
   auto at_least = [](const char* name, int64_t value, int64_t least) {
-    if (value < least) throw std::invalid_argument(fmt::format("{} is {}; it must be at least {}", name, value, least));
+    if (value < least)
+      throw std::invalid_argument(
+          fmt::format("{} is {}; it must be at least {}", name, value, least));
   };
   at_least("pipeline", c.pipeline, 1);
   at_least("batch", c.batch, 1);
@@ -20,9 +22,12 @@ void validate(const TrainingConfig& c) {
   at_least("evaluate_batches", c.evaluate_batches, 1);
   at_least("head_chunk_rows", c.head_chunk_rows, 1);
   if (c.batch % c.microbatches != 0) {
-    throw std::invalid_argument(fmt::format("batch is {}; it must be divisible by microbatches ({})", c.batch, c.microbatches));
+    throw std::invalid_argument(fmt::format(
+        "batch is {}; it must be divisible by microbatches ({})", c.batch, c.microbatches));
   }
-  if (c.clip_norm < 0) throw std::invalid_argument(fmt::format("clip_norm is {}; it must be 0 (off) or positive", c.clip_norm));
+  if (c.clip_norm < 0)
+    throw std::invalid_argument(
+        fmt::format("clip_norm is {}; it must be 0 (off) or positive", c.clip_norm));
   split_layers(c.shape.layers, c.pipeline, c.layers_per_stage);
   make_schedule(c.schedule, c.pipeline, c.microbatches);
   make_method(c.method, c.shape, c.dtype);

@@ -19,22 +19,23 @@ enum class ClipScope { global, stage };
 struct TrainingConfig {
   ModelShape shape;
   MethodOptions method;
-  DType dtype = DType::f32;          // T: f32, bf16; f64 on the reference backend
+  DType dtype = DType::f32;  // T: f32, bf16; f64 on the reference backend
   uint64_t seed = 0;
   int pipeline = 1;
   std::vector<int> layers_per_stage;  // empty: even
   std::string schedule = "1f1b";
-  int batch = 8;                      // sequences a step
-  int microbatches = 4;               // divides batch
+  int batch = 8;         // sequences a step
+  int microbatches = 4;  // divides batch
   int64_t steps = 1;
   LearningRateSchedule learning_rate;
   AdamWOptions adamw;
-  double clip_norm = 1.0;             // 0: off
+  double clip_norm = 1.0;  // 0: off
   ClipScope clip_scope = ClipScope::global;
-  int64_t evaluate_every = 0;         // steps; 0: never. Also before the first and after the last step if > 0
-  int evaluate_batches = 8;           // of `batch / microbatches` sequences each
-  int64_t diagnose_every = 0;         // steps; 0: never
-  int constrained_layers = -1;        // -1: all but the last stage's (specs/subspace_models.md 1.3)
+  int64_t evaluate_every =
+      0;  // steps; 0: never. Also before the first and after the last step if > 0
+  int evaluate_batches = 8;     // of `batch / microbatches` sequences each
+  int64_t diagnose_every = 0;   // steps; 0: never
+  int constrained_layers = -1;  // -1: all but the last stage's (specs/subspace_models.md 1.3)
   int64_t head_chunk_rows = 256;
 };
 

@@ -18,16 +18,19 @@ class Arena {
   Arena() = default;
   // Serves from [memory, memory + capacity); `memory` may be null on the meta backend with a capacity of 0 = unlimited.
   // `name` appears in the error when it is full.
-  Arena(void* memory, size_t capacity, std::string name) : memory_(static_cast<std::byte*>(memory)), capacity_(capacity), name_(std::move(name)) {}
+  Arena(void* memory, size_t capacity, std::string name)
+      : memory_(static_cast<std::byte*>(memory)), capacity_(capacity), name_(std::move(name)) {}
 
   // Throws std::logic_error if the region is full (the dry run sized it, so this is a bug, never the user's).
   Tensor take(Shape shape, DType dtype) {
     const size_t begin = used_;
-    const size_t need = (static_cast<size_t>(shape.elements()) * size_of(dtype) + kAlignment - 1) / kAlignment * kAlignment;
+    const size_t need = (static_cast<size_t>(shape.elements()) * size_of(dtype) + kAlignment - 1) /
+                        kAlignment * kAlignment;
     used_ += need;
     high_water_ = std::max(high_water_, used_);
     if (memory_ == nullptr) return Tensor(nullptr, dtype, shape);
-    STRAIT_CHECK(used_ <= capacity_, "arena '" + name_ + "' is full: " + std::to_string(used_) + " of " + std::to_string(capacity_) + " bytes");
+    STRAIT_CHECK(used_ <= capacity_, "arena '" + name_ + "' is full: " + std::to_string(used_) +
+                                         " of " + std::to_string(capacity_) + " bytes");
     return Tensor(memory_ + begin, dtype, shape);
   }
 
@@ -35,7 +38,8 @@ class Arena {
   void rewind(size_t mark) {
     STRAIT_CHECK(mark <= used_);
 #ifndef NDEBUG
-    if (memory_ != nullptr && poison_) std::fill(memory_ + mark, memory_ + used_, std::byte{0xFF});  // reads as NaN
+    if (memory_ != nullptr && poison_)
+      std::fill(memory_ + mark, memory_ + used_, std::byte{0xFF});  // reads as NaN
 #endif
     used_ = mark;
   }

@@ -1,9 +1,10 @@
-// The part of every op that all backends share: the contract of kernels/backend.h is checked, the backend's do_… function
-// is called, and the cost is booked.
+// The part of every op that all backends share: the contract of kernels/backend.h is checked, the
+// backend's do_… function is called, and the cost is booked.
 //
-// Costs: bytes are those of every operand read plus those of every operand written, once each. FLOPs are those of the
-// formula in backend.h; exp, log, division and square root count as one, copies and integer work as none.
-// attention_backward counts the five products of the mathematics, not those that an implementation does twice.
+// Costs: bytes are those of every operand read plus those of every operand written, once each.
+// FLOPs are those of the formula in backend.h; exp, log, division and square root count as one,
+// copies and integer work as none. attention_backward counts the five products of the mathematics,
+// not those that an implementation does twice.
 #include "kernels/backend.h"
 
 #include <fmt/format.h>
@@ -25,19 +26,22 @@ uint64_t bytes_of(std::initializer_list<Tensor> tensors) {
 uint64_t written(const Tensor& t, bool accumulate) { return t.bytes() * (accumulate ? 2u : 1u); }
 
 // What the three attention ops have in common; `o` stands for o or dout.
-void check_attention(const Contract& c, const Operand& q, const Operand& k, const Operand& v, const AttentionMask& mask) {
+void check_attention(const Contract& c, const Operand& q, const Operand& k, const Operand& v,
+                     const AttentionMask& mask) {
   c.rank(q, 4);
   c.rank(k, 4);
   const DType t = c.float_type(q);
   const Tensor &Q = q.tensor, &K = k.tensor;
-  const int64_t B = Q.size(0), Tq = Q.size(1), H = Q.size(2), Dh = Q.size(3), Tk = K.size(1), Hkv = K.size(2);
+  const int64_t B = Q.size(0), Tq = Q.size(1), H = Q.size(2), Dh = Q.size(3), Tk = K.size(1),
+                Hkv = K.size(2);
   c.require(H % Hkv == 0, fmt::format("{} query heads are not a multiple of {} key heads", H, Hkv));
   c.is(q, t, Q.shape, Layout::heads);
   c.is(k, t, {B, Tk, Hkv, Dh}, Layout::heads);
   c.is(v, t, {B, Tk, Hkv, Dh}, Layout::heads);
   c.is({"q_position", mask.q_position}, DType::i32, {Tq});
   c.is({"k_position", mask.k_position}, DType::i32, {Tk});
-  c.require(mask.q_document.defined() == mask.k_document.defined(), "q_document and k_document must be given together");
+  c.require(mask.q_document.defined() == mask.k_document.defined(),
+            "q_document and k_document must be given together");
   if (!mask.q_document.defined()) return;
   c.is({"q_document", mask.q_document}, DType::i32, {B, Tq});
   c.is({"k_document", mask.k_document}, DType::i32, {B, Tk});
@@ -57,52 +61,25 @@ uint64_t attention_product_flops(const Tensor& q, const Tensor& k, const Attenti
 
 }  // namespace
 
-const char* name_of(Op op) {
-  switch (op) {
-    case Op::matmul: return "matmul";
-    case Op::rmsnorm_forward: return "rmsnorm_forward";
-    case Op::rmsnorm_backward: return "rmsnorm_backward";
-    case Op::add_rmsnorm_forward: return "add_rmsnorm_forward";
-    case Op::rope: return "rope";
-    case Op::swiglu_forward: return "swiglu_forward";
-    case Op::swiglu_backward: return "swiglu_backward";
-    case Op::attention_forward: return "attention_forward";
-    case Op::attention_delta: return "attention_delta";
-    case Op::attention_backward: return "attention_backward";
-    case Op::gather_rows: return "gather_rows";
-    case Op::scatter_add_rows: return "scatter_add_rows";
-    case Op::add_gathered_rows: return "add_gathered_rows";
-    case Op::cross_entropy: return "cross_entropy";
-    case Op::add: return "add";
-    case Op::axpy: return "axpy";
-    case Op::scale: return "scale";
-    case Op::cast: return "cast";
-    case Op::fill: return "fill";
-    case Op::sum: return "sum";
-    case Op::sum_squares: return "sum_squares";
-    case Op::adamw: return "adamw";
-    case Op::random_normal: return "random_normal";
-    case Op::count_: break;
-  }
-  return "?";
-}
-
 void Backend::book(Op op, bool matrix, DType dtype, uint64_t flops, uint64_t bytes) {
   if (sink_ != nullptr) sink_->push_back({op, matrix, dtype == DType::bf16, flops, bytes});
 }
 
-void Backend::matmul(Tensor y, Tensor a, bool transpose_a, Tensor b, bool transpose_b, bool accumulate) {
+void Backend::matmul(Tensor y, Tensor a, bool transpose_a, Tensor b, bool transpose_b,
+                     bool accumulate) {
   const Contract c(Op::matmul, computes(), has_f64());
   c.rank({"a", a}, 2);
   c.rank({"b", b}, 2);
   const DType t = c.float_type({"a", a});
-  const int64_t M = a.size(transpose_a ? 1 : 0), K = a.size(transpose_a ? 0 : 1), N = b.size(transpose_b ? 0 : 1);
+  const int64_t M = a.size(transpose_a ? 1 : 0), K = a.size(transpose_a ? 0 : 1),
+                N = b.size(transpose_b ? 0 : 1);
   c.is({"a", a}, t, a.shape, Layout::rows);
   c.is({"b", b}, t, transpose_b ? Shape{N, K} : Shape{K, N}, Layout::rows);
   c.is_either({"y", y}, t, {M, N}, Layout::rows);
   c.no_alias({"y", y}, {{"a", a}, {"b", b}});
   do_matmul(y, a, transpose_a, b, transpose_b, accumulate);
-  book(Op::matmul, true, t, 2 * count(M) * count(N) * count(K), bytes_of({a, b}) + written(y, accumulate));
+  book(Op::matmul, true, t, 2 * count(M) * count(N) * count(K),
+       bytes_of({a, b}) + written(y, accumulate));
 }
 
 void Backend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor w, double eps) {
@@ -118,7 +95,8 @@ void Backend::rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor w, double 
   book(Op::rmsnorm_forward, false, t, 4 * count(x.elements()), bytes_of({y, rstd, x, w}));
 }
 
-void Backend::add_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor delta, Tensor w, double eps) {
+void Backend::add_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor delta,
+                                  Tensor w, double eps) {
   const Contract c(Op::add_rmsnorm_forward, computes(), has_f64());
   c.rank({"x", x}, 2);
   const DType t = c.float_type({"x", x});
@@ -132,10 +110,12 @@ void Backend::add_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, T
   c.may_be({"sum", sum}, {"delta", delta});
   c.no_alias({"y", y}, {{"x", x}, {"delta", delta}, {"w", w}, {"sum", sum}});
   do_add_rmsnorm_forward(sum, y, rstd, x, delta, w, eps);
-  book(Op::add_rmsnorm_forward, false, t, 5 * count(x.elements()), bytes_of({sum, y, rstd, x, delta, w}));
+  book(Op::add_rmsnorm_forward, false, t, 5 * count(x.elements()),
+       bytes_of({sum, y, rstd, x, delta, w}));
 }
 
-void Backend::rmsnorm_backward(Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w, Tensor rstd, bool accumulate_dx) {
+void Backend::rmsnorm_backward(Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w, Tensor rstd,
+                               bool accumulate_dx) {
   const Contract c(Op::rmsnorm_backward, computes(), has_f64());
   c.rank({"x", x}, 2);
   const DType t = c.float_type({"x", x});
@@ -158,7 +138,8 @@ void Backend::rope(Tensor x, Tensor table, Tensor positions, bool inverse) {
   c.rank({"x", x}, 4);
   c.rank({"table", table}, 2);
   const DType t = c.float_type({"x", x});
-  c.require(x.size(3) % 2 == 0, fmt::format("the head width {} is odd: halves cannot rotate", x.size(3)));
+  c.require(x.size(3) % 2 == 0,
+            fmt::format("the head width {} is odd: halves cannot rotate", x.size(3)));
   c.is({"x", x}, t, x.shape, Layout::heads);
   c.is({"table", table}, statistics_of(t), {table.size(0), x.size(3)});
   c.is({"positions", positions}, DType::i32, {x.size(1)});
@@ -191,14 +172,16 @@ void Backend::swiglu_backward(Tensor dgate_up, Tensor dy, Tensor gate_up) {
   book(Op::swiglu_backward, false, t, 11 * count(dy.elements()), bytes_of({dgate_up, dy, gate_up}));
 }
 
-void Backend::attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionMask& mask, double scale) {
+void Backend::attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v,
+                                const AttentionMask& mask, double scale) {
   const Contract c(Op::attention_forward, computes(), has_f64());
   check_attention(c, {"q", q}, {"k", k}, {"v", v}, mask);
   c.is_either({"o", o}, q.dtype, q.shape, Layout::heads);
   c.is({"lse", lse}, statistics_of(q.dtype), {q.size(0), q.size(2), q.size(1)});
   c.no_alias({"o", o}, {{"q", q}, {"k", k}, {"v", v}});
   do_attention_forward(o, lse, q, k, v, mask, scale);
-  book(Op::attention_forward, true, q.dtype, 2 * attention_product_flops(q, k, mask), bytes_of({o, lse, q, k, v}) + mask_bytes(mask));
+  book(Op::attention_forward, true, q.dtype, 2 * attention_product_flops(q, k, mask),
+       bytes_of({o, lse, q, k, v}) + mask_bytes(mask));
 }
 
 void Backend::attention_delta(Tensor delta, Tensor dout, Tensor o) {
@@ -213,8 +196,9 @@ void Backend::attention_delta(Tensor delta, Tensor dout, Tensor o) {
   book(Op::attention_delta, false, t, 2 * count(o.elements()), bytes_of({delta, dout, o}));
 }
 
-void Backend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v, Tensor lse, Tensor delta,
-                                 const AttentionMask& mask, double scale, bool accumulate) {
+void Backend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
+                                 Tensor v, Tensor lse, Tensor delta, const AttentionMask& mask,
+                                 double scale, bool accumulate) {
   const Contract c(Op::attention_backward, computes(), has_f64());
   check_attention(c, {"q", q}, {"k", k}, {"v", v}, mask);
   const DType s = statistics_of(q.dtype);
@@ -230,8 +214,8 @@ void Backend::attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, T
   c.no_alias({"dv", dv}, {{"dout", dout}, {"q", q}, {"k", k}, {"v", v}});
   do_attention_backward(dq, dk, dv, dout, q, k, v, lse, delta, mask, scale, accumulate);
   book(Op::attention_backward, true, q.dtype, 5 * attention_product_flops(q, k, mask),
-       bytes_of({dout, q, k, v, lse, delta}) + mask_bytes(mask) + written(dq, accumulate) + written(dk, accumulate) +
-           written(dv, accumulate));
+       bytes_of({dout, q, k, v, lse, delta}) + mask_bytes(mask) + written(dq, accumulate) +
+           written(dk, accumulate) + written(dv, accumulate));
 }
 
 void Backend::gather_rows(Tensor y, Tensor table, Tensor ids) {
@@ -279,7 +263,8 @@ void Backend::add_gathered_rows(Tensor y, Tensor x, Tensor table, Tensor ids, do
        bytes_of({y, x, ids}) + count(x.elements()) * size_of(table.dtype));
 }
 
-void Backend::cross_entropy(Tensor loss, Tensor logits, Tensor targets, double scale, bool gradient) {
+void Backend::cross_entropy(Tensor loss, Tensor logits, Tensor targets, double scale,
+                            bool gradient) {
   const Contract c(Op::cross_entropy, computes(), has_f64());
   c.rank({"logits", logits}, 2);
   const DType t = c.float_type({"logits", logits});
@@ -289,7 +274,8 @@ void Backend::cross_entropy(Tensor loss, Tensor logits, Tensor targets, double s
   c.no_alias({"loss", loss}, {{"logits", logits}, {"targets", targets}});
   do_cross_entropy(loss, logits, targets, scale, gradient);
   const uint64_t per_element = gradient ? 6 : 4;
-  book(Op::cross_entropy, false, t, per_element * count(logits.elements()), bytes_of({loss, targets}) + written(logits, gradient));
+  book(Op::cross_entropy, false, t, per_element * count(logits.elements()),
+       bytes_of({loss, targets}) + written(logits, gradient));
 }
 
 void Backend::add(Tensor y, Tensor a, Tensor b) {
@@ -359,7 +345,8 @@ void Backend::sum_squares(Tensor out, Tensor x) {
   book(Op::sum_squares, false, t, 2 * count(x.elements()), bytes_of({out, x}));
 }
 
-void Backend::adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale, const AdamWParameters& p) {
+void Backend::adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad,
+                    Tensor grad_scale, const AdamWParameters& p) {
   const Contract c(Op::adamw, computes(), has_f64());
   const DType t = c.float_type({"compute", compute});
   const DType s = statistics_of(t);
@@ -380,7 +367,8 @@ void Backend::adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor gr
   // With T == S the compute copy is the master itself.
   const uint64_t compute_bytes = t == s ? 0 : compute.bytes();
   book(Op::adamw, false, t, 17 * count(master.elements()),
-       written(master, true) + written(m, true) + written(v, true) + bytes_of({grad, grad_scale}) + compute_bytes);
+       written(master, true) + written(m, true) + written(v, true) + bytes_of({grad, grad_scale}) +
+           compute_bytes);
 }
 
 void Backend::random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) {
@@ -393,7 +381,8 @@ void Backend::random_normal(Tensor y, const Philox& rng, uint64_t stream, double
 
 #ifndef STRAIT_WITH_CUDA
 std::unique_ptr<Backend> make_cuda_backend(std::string* reason) {
-  if (reason != nullptr) *reason = "this build has no CUDA backend (nvcc was not found when it was configured)";
+  if (reason != nullptr)
+    *reason = "this build has no CUDA backend (nvcc was not found when it was configured)";
   return nullptr;
 }
 #endif

@@ -29,9 +29,30 @@
 namespace strait {
 
 enum class Op : uint8_t {
-  matmul, rmsnorm_forward, rmsnorm_backward, add_rmsnorm_forward, rope, swiglu_forward, swiglu_backward,
-  attention_forward, attention_delta, attention_backward, gather_rows, scatter_add_rows, add_gathered_rows,
-  cross_entropy, add, axpy, scale, cast, fill, sum, sum_squares, adamw, random_normal, count_
+  matmul,
+  rmsnorm_forward,
+  rmsnorm_backward,
+  add_rmsnorm_forward,
+  rope,
+  swiglu_forward,
+  swiglu_backward,
+  attention_forward,
+  attention_delta,
+  attention_backward,
+  gather_rows,
+  scatter_add_rows,
+  add_gathered_rows,
+  cross_entropy,
+  add,
+  axpy,
+  scale,
+  cast,
+  fill,
+  sum,
+  sum_squares,
+  adamw,
+  random_normal,
+  count_
 };
 const char* name_of(Op op);
 
@@ -47,16 +68,16 @@ struct OpCost {
 // Which pairs of query and key may meet, by global positions, so that a shard of a sequence needs no other kernel
 // (specs/context_parallelism.md 3.1): allowed = (!causal || k_position <= q_position) && (q_document == k_document).
 struct AttentionMask {
-  Tensor q_position;         // (Tq) i32
-  Tensor k_position;         // (Tk) i32
-  Tensor q_document;         // (B, Tq) i32 or undefined: no document mask
-  Tensor k_document;         // (B, Tk) i32 or undefined; defined together with q_document
+  Tensor q_position;  // (Tq) i32
+  Tensor k_position;  // (Tk) i32
+  Tensor q_document;  // (B, Tq) i32 or undefined: no document mask
+  Tensor k_document;  // (B, Tk) i32 or undefined; defined together with q_document
   bool causal = true;
 };
 
 struct AdamWParameters {
   double lr = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
-  int64_t step = 1;          // 1-based, for the bias corrections
+  int64_t step = 1;  // 1-based, for the bias corrections
 };
 
 // Memory of a device. The base of every owning object above this layer.
@@ -76,11 +97,13 @@ class Backend {
   virtual ~Backend() = default;
 
   // ---- memory --------------------------------------------------------------------------------------------------
-  virtual const char* name() const = 0;                                  // "cpu", "cuda", "reference", "meta"
-  virtual bool host_memory() const = 0;                                  // device memory can be read by the host
-  virtual std::unique_ptr<DeviceMemory> allocate(size_t bytes) = 0;      // zeroed, 256-byte aligned; throws std::bad_alloc
-  virtual void upload(const Tensor& device, const void* host) = 0;       // contiguous; device.bytes() bytes
-  virtual void download(void* host, const Tensor& device) = 0;           // contiguous; waits for the device
+  virtual const char* name() const = 0;  // "cpu", "cuda", "reference", "meta"
+  virtual bool host_memory() const = 0;  // device memory can be read by the host
+  virtual std::unique_ptr<DeviceMemory> allocate(
+      size_t bytes) = 0;  // zeroed, 256-byte aligned; throws std::bad_alloc
+  virtual void upload(const Tensor& device,
+                      const void* host) = 0;                    // contiguous; device.bytes() bytes
+  virtual void download(void* host, const Tensor& device) = 0;  // contiguous; waits for the device
   virtual void synchronize() = 0;
 
   // Every op from now on is booked here (null: nowhere). Not owned.
@@ -96,10 +119,12 @@ class Backend {
   // rstd[n] = 1/sqrt(mean_c x[n,c]^2 + eps);  y = x * rstd * w.  y, x (N,C) T; rstd (N) S; w (C) T.
   void rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor w, double eps);
   // sum = x + delta (rounded to T), then as above on sum.  sum, y, x, delta (N,C) T. sum may alias x or delta.
-  void add_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor delta, Tensor w, double eps);
+  void add_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor delta, Tensor w,
+                           double eps);
   // dx (N,C) T [+]= gradient of x; dw (C) S += gradient of w.  dy, x (N,C) T; w (C) T; rstd (N) S.
   // with xh = x*rstd: dx = rstd * (dy*w - xh * mean_c(dy*w*xh)); dw = sum_n dy*xh, rows in fixed chunks of 64, combined in order.
-  void rmsnorm_backward(Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w, Tensor rstd, bool accumulate_dx);
+  void rmsnorm_backward(Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w, Tensor rstd,
+                        bool accumulate_dx);
 
   // ---- rotary position embedding ---------------------------------------------------------------------------------
   // Rotates halves (Hugging Face): for i < Dh/2, angle a = position * theta^(-2i/Dh), table row = (cos a, sin a):
@@ -119,14 +144,16 @@ class Backend {
   // o (B,Tq,H,Dh) T or S; lse (B,H,Tq) S, natural logarithm, -inf for a row without allowed keys (its o is 0);
   // q (B,Tq,H,Dh), k, v (B,Tk,Hkv,Dh) T; strided in all but the last two. specs/context_parallelism.md 3.1.
   // 4*B*H*Dh FLOPs an allowed pair (counted for full rows: Tq*Tk, halved when causal and Tq == Tk).
-  void attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionMask& mask, double scale);
+  void attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v,
+                         const AttentionMask& mask, double scale);
   // delta (B,H,Tq) S = sum_d dout * o.  dout, o (B,Tq,H,Dh) T, strided in all but the last two.
   void attention_delta(Tensor delta, Tensor dout, Tensor o);
   // Gradients from the final lse and delta (specs/context_parallelism.md 3.3), so that KV blocks are independent.
   // dq (B,Tq,H,Dh), dk, dv (B,Tk,Hkv,Dh): T or S, [+]=; strided like q, k, v. dk, dv are summed over the query heads of a KV head
   // in head order. Two passes, no atomics.
-  void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v, Tensor lse, Tensor delta,
-                          const AttentionMask& mask, double scale, bool accumulate);
+  void attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
+                          Tensor v, Tensor lse, Tensor delta, const AttentionMask& mask,
+                          double scale, bool accumulate);
 
   // ---- rows ------------------------------------------------------------------------------------------------------
   // y[n] = table[ids[n]].  y (N,C), table (V,C) one dtype; ids (N) i32 in [0,V).
@@ -142,13 +169,15 @@ class Backend {
   void cross_entropy(Tensor loss, Tensor logits, Tensor targets, double scale, bool gradient);
 
   // ---- element-wise ----------------------------------------------------------------------------------------------
-  void add(Tensor y, Tensor a, Tensor b);             // y = a + b; T each; may alias
-  void axpy(Tensor y, double alpha, Tensor x);        // y += alpha * x; float each, dtypes may differ; may not alias
-  void scale(Tensor y, double alpha);                 // y *= alpha
-  void cast(Tensor y, Tensor x);                      // y = x with rounding to nearest even; any float dtypes, same dtype: copy;
-                                                      // also i32 <-> u16 and i32 -> i32 (token ids on the wire; values in [0, 65536) for u16).
-                                                      // Rows may be strided
-  void fill(Tensor y, double value);                  // float or i32
+  void add(Tensor y, Tensor a, Tensor b);  // y = a + b; T each; may alias
+  void axpy(Tensor y, double alpha,
+            Tensor x);  // y += alpha * x; float each, dtypes may differ; may not alias
+  void scale(Tensor y, double alpha);  // y *= alpha
+  void cast(Tensor y,
+            Tensor x);  // y = x with rounding to nearest even; any float dtypes, same dtype: copy;
+      // also i32 <-> u16 and i32 -> i32 (token ids on the wire; values in [0, 65536) for u16).
+      // Rows may be strided
+  void fill(Tensor y, double value);  // float or i32
 
   // ---- reductions ------------------------------------------------------------------------------------------------
   // out (1) S or f64. Blocks of 4096 elements summed in S, lanes in fixed order, blocks combined in order in f64.
@@ -161,7 +190,8 @@ class Backend {
   //   p = p - lr * (m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps) + wd * p);  compute = round_T(p)
   // master, m, v, grad (n) S; compute (n) T (may be the same memory as master when T == S); grad_scale (1) S on the device
   // (the clip factor: no host synchronisation).
-  void adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale, const AdamWParameters& p);
+  void adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale,
+             const AdamWParameters& p);
 
   // ---- random ----------------------------------------------------------------------------------------------------
   // y[i] = stddev * normal_at(rng, stream, i), rounded to y's dtype. Same bits on every backend that computes.
@@ -171,21 +201,27 @@ class Backend {
   virtual bool computes() const { return true; }  // false: operands may have null data (meta)
   virtual bool has_f64() const { return false; }  // true: every op also takes f64 (reference, meta)
 
-  virtual void do_matmul(Tensor y, Tensor a, bool transpose_a, Tensor b, bool transpose_b, bool accumulate) = 0;
+  virtual void do_matmul(Tensor y, Tensor a, bool transpose_a, Tensor b, bool transpose_b,
+                         bool accumulate) = 0;
   virtual void do_rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor w, double eps) = 0;
-  virtual void do_add_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor delta, Tensor w, double eps) = 0;
-  virtual void do_rmsnorm_backward(Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w, Tensor rstd, bool accumulate_dx) = 0;
+  virtual void do_add_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor delta,
+                                      Tensor w, double eps) = 0;
+  virtual void do_rmsnorm_backward(Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w, Tensor rstd,
+                                   bool accumulate_dx) = 0;
   virtual void do_rope(Tensor x, Tensor table, Tensor positions, bool inverse) = 0;
   virtual void do_swiglu_forward(Tensor y, Tensor gate_up) = 0;
   virtual void do_swiglu_backward(Tensor dgate_up, Tensor dy, Tensor gate_up) = 0;
-  virtual void do_attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionMask& mask, double scale) = 0;
+  virtual void do_attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v,
+                                    const AttentionMask& mask, double scale) = 0;
   virtual void do_attention_delta(Tensor delta, Tensor dout, Tensor o) = 0;
-  virtual void do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v, Tensor lse, Tensor delta,
+  virtual void do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
+                                     Tensor k, Tensor v, Tensor lse, Tensor delta,
                                      const AttentionMask& mask, double scale, bool accumulate) = 0;
   virtual void do_gather_rows(Tensor y, Tensor table, Tensor ids) = 0;
   virtual void do_scatter_add_rows(Tensor dtable, Tensor dy, Tensor ids) = 0;
   virtual void do_add_gathered_rows(Tensor y, Tensor x, Tensor table, Tensor ids, double alpha) = 0;
-  virtual void do_cross_entropy(Tensor loss, Tensor logits, Tensor targets, double scale, bool gradient) = 0;
+  virtual void do_cross_entropy(Tensor loss, Tensor logits, Tensor targets, double scale,
+                                bool gradient) = 0;
   virtual void do_add(Tensor y, Tensor a, Tensor b) = 0;
   virtual void do_axpy(Tensor y, double alpha, Tensor x) = 0;
   virtual void do_scale(Tensor y, double alpha) = 0;
@@ -193,7 +229,8 @@ class Backend {
   virtual void do_fill(Tensor y, double value) = 0;
   virtual void do_sum(Tensor out, Tensor x) = 0;
   virtual void do_sum_squares(Tensor out, Tensor x) = 0;
-  virtual void do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale, const AdamWParameters& p) = 0;
+  virtual void do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad,
+                        Tensor grad_scale, const AdamWParameters& p) = 0;
   virtual void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) = 0;
 
  private:

@@ -1,5 +1,5 @@
-// Checks of an op's operands against kernels/backend.h. Every violation is a std::logic_error that names the op, the
-// operand, what was found and what is allowed.
+// Checks of an op's operands against kernels/backend.h. Every violation is a std::logic_error that
+// names the op, the operand, what was found and what is allowed.
 #pragma once
 
 #include <initializer_list>
@@ -32,11 +32,13 @@ class Contract {
   // The float type T of `x`: f32 or bf16, f64 where the backend has it.
   DType float_type(const Operand& x) const;
   // `x` has exactly this dtype and shape, memory, and a layout that the op takes.
-  void is(const Operand& x, DType dtype, const Shape& shape, Layout layout = Layout::contiguous) const;
+  void is(const Operand& x, DType dtype, const Shape& shape,
+          Layout layout = Layout::contiguous) const;
   // As `is`, for an operand of type T or S = statistics_of(T).
-  void is_either(const Operand& x, DType t, const Shape& shape, Layout layout = Layout::contiguous) const;
-  // `output` shares no memory with any of the inputs. Strided operands are compared by their first element only: the
-  // columns of one matrix may interleave without overlapping.
+  void is_either(const Operand& x, DType t, const Shape& shape,
+                 Layout layout = Layout::contiguous) const;
+  // `output` shares no memory with any of the inputs. Strided operands are compared by their first
+  // element only: the columns of one matrix may interleave without overlapping.
   void no_alias(const Operand& output, std::initializer_list<Operand> inputs) const;
   // `output` is `input` itself or shares no memory with it.
   void may_be(const Operand& output, const Operand& input) const;

@@ -1,4 +1,5 @@
-// Memory of the host (kernels/host_memory.h), and the checks of operands that only the host can read.
+// Memory of the host (kernels/host_memory.h), and the checks of operands that only the host can
+// read.
 #include "kernels/host_memory.h"
 
 #include <fmt/format.h>
@@ -35,7 +36,8 @@ void check_ids(Op op, const char* operand, const Tensor& ids, int64_t low, int64
   const int32_t* id = ids.as<const int32_t>();
   for (int64_t n = 0; n < ids.elements(); ++n)
     if (id[n] < low || id[n] >= high)
-      throw std::logic_error(fmt::format("{}: {}[{}] is {}, but must lie in [{}, {})", name_of(op), operand, n, id[n], low, high));
+      throw std::logic_error(fmt::format("{}: {}[{}] is {}, but must lie in [{}, {})", name_of(op),
+                                         operand, n, id[n], low, high));
 }
 
 }  // namespace strait

@@ -17,13 +17,16 @@ class HostMemory final : public DeviceMemory {
 class HostBackend : public Backend {
  public:
   bool host_memory() const override { return true; }
-  std::unique_ptr<DeviceMemory> allocate(size_t bytes) override { return std::make_unique<HostMemory>(bytes); }
+  std::unique_ptr<DeviceMemory> allocate(size_t bytes) override {
+    return std::make_unique<HostMemory>(bytes);
+  }
   void upload(const Tensor& device, const void* host) override;
   void download(void* host, const Tensor& device) override;
   void synchronize() override {}
 };
 
-// Every id in [low, high), or std::logic_error naming the op, the operand and the first one that is not.
+// Every id in [low, high), or std::logic_error naming the op, the operand and the first one that is
+// not.
 void check_ids(Op op, const char* operand, const Tensor& ids, int64_t low, int64_t high);
 
 }  // namespace strait

@@ -38,7 +38,8 @@ struct Tensor {
   void* data = nullptr;
   DType dtype = DType::f32;
   Shape shape;
-  std::array<int64_t, 4> strides{};  // elements; strides of trailing dense dimensions equal those of a contiguous tensor
+  std::array<int64_t, 4>
+      strides{};  // elements; strides of trailing dense dimensions equal those of a contiguous tensor
 
   Tensor() = default;
   Tensor(void* memory, DType type, Shape s) : data(memory), dtype(type), shape(s) {
@@ -51,14 +52,17 @@ struct Tensor {
 
   bool defined() const { return shape.rank > 0; }
   int64_t size(int dim) const { return shape[dim]; }
-  int64_t stride(int dim) const { return strides[static_cast<size_t>(dim < 0 ? shape.rank + dim : dim)]; }
+  int64_t stride(int dim) const {
+    return strides[static_cast<size_t>(dim < 0 ? shape.rank + dim : dim)];
+  }
   int64_t elements() const { return shape.elements(); }
   size_t bytes() const { return static_cast<size_t>(elements()) * size_of(dtype); }
 
   bool contiguous() const {
     int64_t step = 1;
     for (int i = shape.rank - 1; i >= 0; --i) {
-      if (shape.dims[static_cast<size_t>(i)] != 1 && strides[static_cast<size_t>(i)] != step) return false;
+      if (shape.dims[static_cast<size_t>(i)] != 1 && strides[static_cast<size_t>(i)] != step)
+        return false;
       step *= shape.dims[static_cast<size_t>(i)];
     }
     return true;
@@ -66,17 +70,22 @@ struct Tensor {
 
   // The same elements under another shape; the tensor must be contiguous.
   Tensor view(Shape s) const {
-    STRAIT_CHECK(contiguous() && s.elements() == elements(), "view " + to_string(shape) + " as " + to_string(s));
+    STRAIT_CHECK(contiguous() && s.elements() == elements(),
+                 "view " + to_string(shape) + " as " + to_string(s));
     return Tensor(data, dtype, s);
   }
 
   // Elements [begin, begin + length) of dimension `dim`; may leave the tensor strided.
   Tensor slice(int dim, int64_t begin, int64_t length) const {
     if (dim < 0) dim += shape.rank;
-    STRAIT_CHECK(dim >= 0 && dim < shape.rank && begin >= 0 && length >= 0 && begin + length <= shape[dim], "slice of " + to_string(shape));
+    STRAIT_CHECK(
+        dim >= 0 && dim < shape.rank && begin >= 0 && length >= 0 && begin + length <= shape[dim],
+        "slice of " + to_string(shape));
     Tensor t = *this;
     t.shape.dims[static_cast<size_t>(dim)] = length;
-    if (data != nullptr) t.data = static_cast<std::byte*>(data) + static_cast<size_t>(begin * stride(dim)) * size_of(dtype);
+    if (data != nullptr)
+      t.data =
+          static_cast<std::byte*>(data) + static_cast<size_t>(begin * stride(dim)) * size_of(dtype);
     return t;
   }
 

@@ -10,3 +10,8 @@ strait_script_test(Launcher.KeepsItsPromises launcher/launcher_test.py)
 add_test(NAME Tree.NoAtomicsInCudaKernels
   COMMAND ${CMAKE_COMMAND} -DDIRECTORY=${PROJECT_SOURCE_DIR}/kernels/cuda -P ${CMAKE_CURRENT_SOURCE_DIR}/gpu/no_float_atomics.cmake)
 set_tests_properties(Tree.NoAtomicsInCudaKernels PROPERTIES LABELS scripts)
+if(STRAIT_ENGINE)
+  add_test(NAME Commands.KeepTheirPromises
+    COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/cli/command_test.py $<TARGET_FILE:strait>)
+  set_tests_properties(Commands.KeepTheirPromises PROPERTIES TIMEOUT 600)
+endif()

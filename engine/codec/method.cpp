@@ -26,11 +26,13 @@ constexpr Registered kMethods[] = {
 
 }  // namespace
 
-std::unique_ptr<Method> make_method(const MethodOptions& options, const ModelShape& shape, DType compute) {
+std::unique_ptr<Method> make_method(const MethodOptions& options, const ModelShape& shape,
+                                    DType compute) {
   for (const Registered& m : kMethods) {
     if (m.name == options.method) return m.make(options, shape, compute);
   }
-  throw std::invalid_argument(fmt::format("unknown compression method \"{}\"; known: {}", options.method, fmt::join(method_names(), ", ")));
+  throw std::invalid_argument(fmt::format("unknown compression method \"{}\"; known: {}",
+                                          options.method, fmt::join(method_names(), ", ")));
 }
 
 std::vector<std::string> method_names() {
@@ -39,14 +41,19 @@ std::vector<std::string> method_names() {
   return names;
 }
 
-double output_projection_stddev(const ModelShape& shape) { return 0.02 / std::sqrt(2.0 * shape.layers); }
-
-std::unique_ptr<Embedding> Method::make_embedding(const MethodContext& c) const {
-  return std::make_unique<DenseEmbedding>(c.parameters, c.seed, "model.embed_tokens.weight", c.shape.vocabulary, c.shape.width, 0.02);
+double output_projection_stddev(const ModelShape& shape) {
+  return 0.02 / std::sqrt(2.0 * shape.layers);
 }
 
-std::unique_ptr<Projection> Method::make_projection(const MethodContext& c, const std::string& name, int /*layer*/, int in, bool /*crosses*/) const {
-  return std::make_unique<DenseProjection>(c.parameters, c.seed, name + ".weight", in, c.shape.width, output_projection_stddev(c.shape));
+std::unique_ptr<Embedding> Method::make_embedding(const MethodContext& c) const {
+  return std::make_unique<DenseEmbedding>(c.parameters, c.seed, "model.embed_tokens.weight",
+                                          c.shape.vocabulary, c.shape.width, 0.02);
+}
+
+std::unique_ptr<Projection> Method::make_projection(const MethodContext& c, const std::string& name,
+                                                    int /*layer*/, int in, bool /*crosses*/) const {
+  return std::make_unique<DenseProjection>(c.parameters, c.seed, name + ".weight", in,
+                                           c.shape.width, output_projection_stddev(c.shape));
 }
 
 double sum_of_squares(Context& ctx, const Tensor& x) {

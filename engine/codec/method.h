@@ -1,6 +1,6 @@
 // A compression method for pipeline boundaries: a codec for each boundary and, where it constrains the model, its own
 // embedding and output projections. One method, one file; the registry in method.cpp has one line for each
-// (docs/adding_a_codec.md comes with the second family of methods).
+// (subspace.cpp is the example to start from).
 #pragma once
 
 #include <memory>
@@ -18,12 +18,14 @@ namespace strait {
 // What the scenario says of a method: "compression.pipeline", resolved.
 struct MethodOptions {
   std::string method = "none";
-  DType wire = DType::f32;              // of coefficients and activations on the wire: f32 or bf16 (f64 in tests)
-  std::optional<int> rank;              // subspace: k
-  std::optional<double> ratio;          // combined wire ratio to come closest to; exclusive with rank
-  uint64_t basis_seed = 1337;           // of U and T_fixed
-  std::string embedding_init = "projected";  // subspace: "projected" (E0 = T_fixed U), "normal" (N(0,1)), "small" (N(0, 0.02^2))
-  std::string z_init = "small";         // subspace: "zero", "small" (N(0, 0.02^2 / (2 (layer+1))))
+  DType wire =
+      DType::f32;  // of coefficients and activations on the wire: f32 or bf16 (f64 in tests)
+  std::optional<int> rank;      // subspace: k
+  std::optional<double> ratio;  // combined wire ratio to come closest to; exclusive with rank
+  uint64_t basis_seed = 1337;   // of U and T_fixed
+  std::string embedding_init =
+      "projected";  // subspace: "projected" (E0 = T_fixed U), "normal" (N(0,1)), "small" (N(0, 0.02^2))
+  std::string z_init = "small";  // subspace: "zero", "small" (N(0, 0.02^2 / (2 (layer+1))))
 };
 
 struct CodecTraits {
@@ -74,13 +76,16 @@ class Method {
   virtual std::unique_ptr<Embedding> make_embedding(const MethodContext& c) const;
   // `name` is the global name without ".weight"; `crosses`: what it writes into the residual stream will cross a boundary
   // (every layer but those of the last stage).
-  virtual std::unique_ptr<Projection> make_projection(const MethodContext& c, const std::string& name, int layer, int in, bool crosses) const;
+  virtual std::unique_ptr<Projection> make_projection(const MethodContext& c,
+                                                      const std::string& name, int layer, int in,
+                                                      bool crosses) const;
   // The rank that was picked, if the method has one.
   virtual std::optional<int> rank() const { return std::nullopt; }
 };
 
 // Throws std::invalid_argument for an unknown name or options that do not fit the shape.
-std::unique_ptr<Method> make_method(const MethodOptions& options, const ModelShape& shape, DType compute);
+std::unique_ptr<Method> make_method(const MethodOptions& options, const ModelShape& shape,
+                                    DType compute);
 std::vector<std::string> method_names();
 
 // The initial standard deviation of an output projection of a plain LLaMA: 0.02 / sqrt(2 L) (Radford et al. 2019).

@@ -5,6 +5,7 @@
 
 namespace strait {
 
-std::unique_ptr<Method> make_none(const MethodOptions& options, const ModelShape& shape, DType compute);
+std::unique_ptr<Method> make_none(const MethodOptions& options, const ModelShape& shape,
+                                  DType compute);
 
 }  // namespace strait

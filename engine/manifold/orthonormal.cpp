@@ -8,7 +8,9 @@ namespace {
 
 // Upper-triangular R (k,k) with R^T R = x^T x.
 std::vector<double> cholesky_of_gram(const std::vector<double>& x, int64_t d, int64_t k) {
-  auto at = [k](std::vector<double>& m, int64_t i, int64_t j) -> double& { return m[static_cast<size_t>(i * k + j)]; };
+  auto at = [k](std::vector<double>& m, int64_t i, int64_t j) -> double& {
+    return m[static_cast<size_t>(i * k + j)];
+  };
   std::vector<double> r(static_cast<size_t>(k * k), 0.0);
   for (int64_t row = 0; row < d; ++row) {
     const double* p = x.data() + row * k;
@@ -21,7 +23,8 @@ std::vector<double> cholesky_of_gram(const std::vector<double>& x, int64_t d, in
       const double f = at(r, l, i);
       for (int64_t j = i; j < k; ++j) at(r, i, j) -= f * at(r, l, j);
     }
-    if (!(at(r, i, i) > 0)) throw std::runtime_error("orthonormalise: the columns are linearly dependent");
+    if (!(at(r, i, i) > 0))
+      throw std::runtime_error("orthonormalise: the columns are linearly dependent");
     const double scale = 1.0 / std::sqrt(at(r, i, i));
     for (int64_t j = i; j < k; ++j) at(r, i, j) *= scale;
   }
@@ -43,7 +46,8 @@ void solve_right(std::vector<double>& x, const std::vector<double>& r, int64_t d
 }  // namespace
 
 void orthonormalise(std::vector<double>& x, int64_t d, int64_t k) {
-  if (k < 1 || k > d || static_cast<int64_t>(x.size()) != d * k) throw std::invalid_argument("orthonormalise: needs a (d, k) matrix with 1 <= k <= d");
+  if (k < 1 || k > d || static_cast<int64_t>(x.size()) != d * k)
+    throw std::invalid_argument("orthonormalise: needs a (d, k) matrix with 1 <= k <= d");
   // k == d of a random matrix is ill-conditioned: a third pass costs little and repairs it.
   for (int pass = 0; pass < 3; ++pass) solve_right(x, cholesky_of_gram(x, d, k), d, k);
 }

@@ -12,33 +12,43 @@ Constant* declare_rope_table(ParameterList& parameters, const ModelShape& shape)
     for (int64_t p = 0; p < shape.context; ++p) {
       double* row = v.data() + p * shape.head_width;
       for (int i = 0; i < half; ++i) {
-        const double angle = static_cast<double>(p) * std::pow(shape.rope_theta, -2.0 * i / shape.head_width);
+        const double angle =
+            static_cast<double>(p) * std::pow(shape.rope_theta, -2.0 * i / shape.head_width);
         row[i] = std::cos(angle);
         row[half + i] = std::sin(angle);
       }
     }
   };
-  return parameters.declare_constant("rope.table", {shape.context, shape.head_width}, statistics_of(parameters.dtype()), init);
+  return parameters.declare_constant("rope.table", {shape.context, shape.head_width},
+                                     statistics_of(parameters.dtype()), init);
 }
 
-Block::Block(const ModelShape& shape, int layer, uint64_t seed, int frames, ParameterList& parameters,
-             std::unique_ptr<Projection> attention_output, std::unique_ptr<Projection> ffn_down)
-    : shape_(shape), out_(std::move(attention_output)), down_(std::move(ffn_down)), saved_(static_cast<size_t>(frames)) {
+Block::Block(const ModelShape& shape, int layer, uint64_t seed, int frames,
+             ParameterList& parameters, std::unique_ptr<Projection> attention_output,
+             std::unique_ptr<Projection> ffn_down)
+    : shape_(shape),
+      out_(std::move(attention_output)),
+      down_(std::move(ffn_down)),
+      saved_(static_cast<size_t>(frames)) {
   const std::string prefix = "model.layers." + std::to_string(layer) + ".";
   const int64_t qkv_width = int64_t{shape.heads + 2 * shape.kv_heads} * shape.head_width;
   auto matrix = [&](const std::string& name, int64_t rows) {
-    return parameters.declare(prefix + name, {rows, shape.width}, true, normal(seed, prefix + name, 0.02));
+    return parameters.declare(prefix + name, {rows, shape.width}, true,
+                              normal(seed, prefix + name, 0.02));
   };
   norm1_ = parameters.declare(prefix + "input_layernorm.weight", {shape.width}, false, ones());
   qkv_ = matrix("self_attn.qkv_proj.weight", qkv_width);
-  norm2_ = parameters.declare(prefix + "post_attention_layernorm.weight", {shape.width}, false, ones());
+  norm2_ =
+      parameters.declare(prefix + "post_attention_layernorm.weight", {shape.width}, false, ones());
   gate_up_ = matrix("mlp.gate_up_proj.weight", 2 * int64_t{shape.ffn_width});
   rope_ = declare_rope_table(parameters, shape);
 }
 
 Tensor Block::heads_of(const Tensor& qkv, const Frame& frame, int first, int count) const {
   const int64_t dh = shape_.head_width;
-  return qkv.view({frame.sequences, frame.context, qkv.size(1)}).slice(2, first * dh, count * dh).split_last(count, dh);
+  return qkv.view({frame.sequences, frame.context, qkv.size(1)})
+      .slice(2, first * dh, count * dh)
+      .split_last(count, dh);
 }
 
 void Block::attention_forward(Context& ctx, Frame& frame, Saved& s) {
@@ -49,8 +59,9 @@ void Block::attention_forward(Context& ctx, Frame& frame, Saved& s) {
   s.o = frame.arena.take({frame.rows(), int64_t{h} * shape_.head_width}, t);
   s.lse = frame.arena.take({frame.sequences, h, frame.context}, st);
   const AttentionMask mask{frame.positions, frame.positions, {}, {}, true};
-  ctx.ops.attention_forward(s.o.view({frame.sequences, frame.context, h, shape_.head_width}), s.lse, heads_of(s.qkv, frame, 0, h),
-                            heads_of(s.qkv, frame, h, hkv), heads_of(s.qkv, frame, h + hkv, hkv), mask,
+  ctx.ops.attention_forward(s.o.view({frame.sequences, frame.context, h, shape_.head_width}), s.lse,
+                            heads_of(s.qkv, frame, 0, h), heads_of(s.qkv, frame, h, hkv),
+                            heads_of(s.qkv, frame, h + hkv, hkv), mask,
                             1.0 / std::sqrt(static_cast<double>(shape_.head_width)));
 }
 
@@ -87,8 +98,9 @@ void Block::attention_backward(Context& ctx, Frame& frame, Saved& s, Tensor dout
   Tensor delta = ctx.scratch.take({frame.sequences, h, frame.context}, statistics_of(dout.dtype));
   ctx.ops.attention_delta(delta, dout.view(by_head), s.o.view(by_head));
   const AttentionMask mask{frame.positions, frame.positions, {}, {}, true};
-  ctx.ops.attention_backward(heads_of(s.dqkv, frame, 0, h), heads_of(s.dqkv, frame, h, hkv), heads_of(s.dqkv, frame, h + hkv, hkv),
-                             dout.view(by_head), heads_of(s.qkv, frame, 0, h), heads_of(s.qkv, frame, h, hkv),
+  ctx.ops.attention_backward(heads_of(s.dqkv, frame, 0, h), heads_of(s.dqkv, frame, h, hkv),
+                             heads_of(s.dqkv, frame, h + hkv, hkv), dout.view(by_head),
+                             heads_of(s.qkv, frame, 0, h), heads_of(s.qkv, frame, h, hkv),
                              heads_of(s.qkv, frame, h + hkv, hkv), s.lse, delta, mask,
                              1.0 / std::sqrt(static_cast<double>(shape_.head_width)), false);
   ctx.ops.rope(heads_of(s.dqkv, frame, 0, h + hkv), rope_->value, frame.positions, true);

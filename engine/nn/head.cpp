@@ -4,10 +4,12 @@
 
 namespace strait {
 
-Head::Head(const ModelShape& shape, uint64_t seed, int frames, int64_t chunk_rows, ParameterList& parameters)
+Head::Head(const ModelShape& shape, uint64_t seed, int frames, int64_t chunk_rows,
+           ParameterList& parameters)
     : shape_(shape), chunk_rows_(chunk_rows), saved_(static_cast<size_t>(frames)) {
   norm_ = parameters.declare("model.norm.weight", {shape.width}, false, ones());
-  weight_ = parameters.declare("lm_head.weight", {shape.vocabulary, shape.width}, true, normal(seed, "lm_head.weight", 0.02));
+  weight_ = parameters.declare("lm_head.weight", {shape.vocabulary, shape.width}, true,
+                               normal(seed, "lm_head.weight", 0.02));
 }
 
 void Head::forward(Context& ctx, Frame& frame, Tensor loss_sum, Tensor x) {
@@ -27,7 +29,8 @@ void Head::forward(Context& ctx, Frame& frame, Tensor loss_sum, Tensor x) {
     Tensor logits = ctx.scratch.take({rows, shape_.vocabulary}, x.dtype);
     const Tensor hc = h.slice(0, begin, rows);
     ctx.ops.matmul(logits, hc, false, weight_->value, true, false);
-    ctx.ops.cross_entropy(loss.slice(0, begin, rows), logits, frame.targets.slice(0, begin, rows), frame.loss_scale, frame.training);
+    ctx.ops.cross_entropy(loss.slice(0, begin, rows), logits, frame.targets.slice(0, begin, rows),
+                          frame.loss_scale, frame.training);
     if (frame.training) {
       ctx.ops.matmul(s.dh.slice(0, begin, rows), logits, false, weight_->value, false, false);
       ctx.ops.matmul(weight_->grad, logits, true, hc, false, true);

@@ -11,7 +11,8 @@ namespace strait {
 
 class Head {
  public:
-  Head(const ModelShape& shape, uint64_t seed, int frames, int64_t chunk_rows, ParameterList& parameters);
+  Head(const ModelShape& shape, uint64_t seed, int frames, int64_t chunk_rows,
+       ParameterList& parameters);
 
   // loss_sum (1) f64 = sum over the microbatch of -ln p(target), ignored targets excluded.
   void forward(Context& ctx, Frame& frame, Tensor loss_sum, Tensor x);

@@ -34,7 +34,8 @@ ModelShape model_preset(std::string_view name) {
   for (const Preset& p : kPresets) {
     if (p.name == name) return p.shape;
   }
-  throw std::invalid_argument(fmt::format("unknown model preset \"{}\"; known: {}", name, fmt::join(model_preset_names(), ", ")));
+  throw std::invalid_argument(fmt::format("unknown model preset \"{}\"; known: {}", name,
+                                          fmt::join(model_preset_names(), ", ")));
 }
 
 std::vector<std::string> model_preset_names() {
@@ -44,23 +45,30 @@ std::vector<std::string> model_preset_names() {
 }
 
 void validate(const ModelShape& s) {
-  const std::pair<const char*, int> sizes[] = {{"layers", s.layers},         {"width", s.width},           {"heads", s.heads},
-                                               {"kv_heads", s.kv_heads},     {"head_width", s.head_width}, {"ffn_width", s.ffn_width},
-                                               {"vocabulary", s.vocabulary}, {"context", s.context}};
+  const std::pair<const char*, int> sizes[] = {
+      {"layers", s.layers},         {"width", s.width},           {"heads", s.heads},
+      {"kv_heads", s.kv_heads},     {"head_width", s.head_width}, {"ffn_width", s.ffn_width},
+      {"vocabulary", s.vocabulary}, {"context", s.context}};
   for (const auto& [name, value] : sizes) {
-    if (value < 1) throw std::invalid_argument(fmt::format("model {} is {}; it must be at least 1", name, value));
+    if (value < 1)
+      throw std::invalid_argument(
+          fmt::format("model {} is {}; it must be at least 1", name, value));
   }
   if (s.heads % s.kv_heads != 0) {
-    throw std::invalid_argument(fmt::format("model kv_heads is {}; it must divide heads ({})", s.kv_heads, s.heads));
+    throw std::invalid_argument(
+        fmt::format("model kv_heads is {}; it must divide heads ({})", s.kv_heads, s.heads));
   }
   if (s.head_width % 2 != 0) {
-    throw std::invalid_argument(fmt::format("model head_width is {}; rotary embedding needs an even width", s.head_width));
+    throw std::invalid_argument(
+        fmt::format("model head_width is {}; rotary embedding needs an even width", s.head_width));
   }
-  if (!(s.norm_eps > 0) || !(s.rope_theta > 1)) throw std::invalid_argument("model norm_eps must be > 0 and rope_theta > 1");
+  if (!(s.norm_eps > 0) || !(s.rope_theta > 1))
+    throw std::invalid_argument("model norm_eps must be > 0 and rope_theta > 1");
 }
 
 int64_t parameter_count(const ModelShape& s) {
-  const int64_t c = s.width, v = s.vocabulary, f = s.ffn_width, hd = int64_t{s.heads} * s.head_width;
+  const int64_t c = s.width, v = s.vocabulary, f = s.ffn_width,
+                hd = int64_t{s.heads} * s.head_width;
   const int64_t qkv = (int64_t{s.heads} + 2 * int64_t{s.kv_heads}) * s.head_width;
   return 2 * v * c + s.layers * (2 * c + qkv * c + hd * c + 3 * f * c) + c;
 }
@@ -70,11 +78,13 @@ double flops_per_token(const ModelShape& s) {
   return 6.0 * matrices + 6.0 * s.layers * s.context * s.heads * s.head_width;
 }
 
-std::vector<LayerRange> split_layers(int layers, int stages, const std::vector<int>& explicit_counts) {
+std::vector<LayerRange> split_layers(int layers, int stages,
+                                     const std::vector<int>& explicit_counts) {
   std::vector<int> counts = explicit_counts;
   if (counts.empty()) {
     if (stages > layers) {
-      throw std::invalid_argument(fmt::format("{} pipeline stages need at least one layer each; the model has {}", stages, layers));
+      throw std::invalid_argument(fmt::format(
+          "{} pipeline stages need at least one layer each; the model has {}", stages, layers));
     }
     // The remainder goes to the middle of the pipeline first: the ends also hold the embedding and the head.
     counts.assign(static_cast<size_t>(stages), layers / stages);
@@ -83,17 +93,21 @@ std::vector<LayerRange> split_layers(int layers, int stages, const std::vector<i
     }
   }
   if (static_cast<int>(counts.size()) != stages) {
-    throw std::invalid_argument(fmt::format("layers_per_stage lists {} stages; the pipeline has {}", counts.size(), stages));
+    throw std::invalid_argument(fmt::format("layers_per_stage lists {} stages; the pipeline has {}",
+                                            counts.size(), stages));
   }
   std::vector<LayerRange> ranges;
   int first = 0;
   for (int count : counts) {
-    if (count < 1) throw std::invalid_argument(fmt::format("layers_per_stage holds {}; each stage needs at least 1 layer", count));
+    if (count < 1)
+      throw std::invalid_argument(
+          fmt::format("layers_per_stage holds {}; each stage needs at least 1 layer", count));
     ranges.push_back({first, count});
     first += count;
   }
   if (first != layers) {
-    throw std::invalid_argument(fmt::format("layers_per_stage adds up to {}; the model has {} layers", first, layers));
+    throw std::invalid_argument(
+        fmt::format("layers_per_stage adds up to {}; the model has {} layers", first, layers));
   }
   return ranges;
 }

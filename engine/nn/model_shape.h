@@ -44,6 +44,7 @@ struct LayerRange {
 
 // `explicit_counts` empty: as even as possible; left-over layers go to the stages before the last one (it holds the head).
 // Throws std::invalid_argument if a stage would be without a layer or the counts do not add up.
-std::vector<LayerRange> split_layers(int layers, int stages, const std::vector<int>& explicit_counts);
+std::vector<LayerRange> split_layers(int layers, int stages,
+                                     const std::vector<int>& explicit_counts);
 
 }  // namespace strait

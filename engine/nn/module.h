@@ -20,15 +20,16 @@ struct Context {
 
 // The saved activations of one microbatch in flight on this rank, and the microbatch itself.
 struct Frame {
-  int index = 0;           // which slot of the modules' saved state; < the schedule's frames_needed
+  int index = 0;  // which slot of the modules' saved state; < the schedule's frames_needed
   Arena arena;
-  int64_t sequences = 0;   // B
-  int64_t context = 0;     // T
-  Tensor ids;              // (N) i32; from the data loader on the first stage, from the message where a codec sends ids, else undefined
-  Tensor targets;          // (N) i32, last stage only; -1 is ignored
-  Tensor positions;        // (T) i32
-  double loss_scale = 1;   // dlogits are multiplied by it: 1 / tokens of the whole batch
-  bool training = true;    // false: forward only, nothing is kept
+  int64_t sequences = 0;  // B
+  int64_t context = 0;    // T
+  Tensor
+      ids;  // (N) i32; from the data loader on the first stage, from the message where a codec sends ids, else undefined
+  Tensor targets;         // (N) i32, last stage only; -1 is ignored
+  Tensor positions;       // (T) i32
+  double loss_scale = 1;  // dlogits are multiplied by it: 1 / tokens of the whole batch
+  bool training = true;   // false: forward only, nothing is kept
   int64_t rows() const { return sequences * context; }
 };
 

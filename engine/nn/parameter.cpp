@@ -17,10 +17,17 @@ void upload_values(Backend& ops, const Tensor& t, const std::vector<double>& val
   for (size_t i = 0; i < values.size(); ++i) {
     const auto f = static_cast<float>(values[i]);
     switch (t.dtype) {
-      case DType::f64: reinterpret_cast<double*>(host.data())[i] = values[i]; break;
-      case DType::f32: reinterpret_cast<float*>(host.data())[i] = f; break;
-      case DType::bf16: reinterpret_cast<bfloat16*>(host.data())[i] = bfloat16(f); break;
-      default: STRAIT_CHECK(false, "parameters are floats");
+      case DType::f64:
+        reinterpret_cast<double*>(host.data())[i] = values[i];
+        break;
+      case DType::f32:
+        reinterpret_cast<float*>(host.data())[i] = f;
+        break;
+      case DType::bf16:
+        reinterpret_cast<bfloat16*>(host.data())[i] = bfloat16(f);
+        break;
+      default:
+        STRAIT_CHECK(false, "parameters are floats");
     }
   }
   ops.upload(t, host.data());
@@ -45,15 +52,18 @@ Initialiser normal(uint64_t seed, std::string name, double stddev) {
 
 Parameter* ParameterList::declare(std::string name, Shape shape, bool decay, Initialiser init) {
   STRAIT_CHECK(!value_.defined(), "declare() after allocate()");
-  for (const Parameter& p : parameters_) STRAIT_CHECK(p.name != name, "parameter declared twice: " + name);
+  for (const Parameter& p : parameters_)
+    STRAIT_CHECK(p.name != name, "parameter declared twice: " + name);
   parameters_.push_back({std::move(name), shape, decay, std::move(init), {}, {}, {}, {}, {}});
   return &parameters_.back();
 }
 
-Constant* ParameterList::declare_constant(std::string name, Shape shape, DType dtype, Initialiser init) {
+Constant* ParameterList::declare_constant(std::string name, Shape shape, DType dtype,
+                                          Initialiser init) {
   for (Constant& c : constants_) {
     if (c.name == name) {
-      STRAIT_CHECK(c.shape == shape && c.dtype == dtype, "constant declared twice with different shapes: " + name);
+      STRAIT_CHECK(c.shape == shape && c.dtype == dtype,
+                   "constant declared twice with different shapes: " + name);
       return &c;
     }
   }
@@ -85,7 +95,8 @@ size_t ParameterList::bytes() const {
   for (const Parameter& p : parameters_) n += padded(p.shape.elements());
   const DType s = statistics_of(dtype_);
   size_t total = static_cast<size_t>(n) * (4 * size_of(s) + (dtype_ == s ? 0 : size_of(dtype_)));
-  for (const Constant& c : constants_) total += static_cast<size_t>(c.shape.elements()) * size_of(c.dtype);
+  for (const Constant& c : constants_)
+    total += static_cast<size_t>(c.shape.elements()) * size_of(c.dtype);
   return total;
 }
 
@@ -103,7 +114,9 @@ void ParameterList::bind(Backend& ops) {
   v_ = take(s, elements_);
   for (size_t i = 0; i < parameters_.size(); ++i) {
     Parameter& p = parameters_[i];
-    auto part = [&](const Tensor& flat) { return flat.slice(0, offsets_[i], p.shape.elements()).view(p.shape); };
+    auto part = [&](const Tensor& flat) {
+      return flat.slice(0, offsets_[i], p.shape.elements()).view(p.shape);
+    };
     p.value = part(value_);
     p.grad = part(grad_);
     p.master = part(master_);

@@ -24,7 +24,7 @@ Initialiser normal(uint64_t seed, std::string name, double stddev);
 
 // One trainable tensor. `value` (T) is what the modules read, `grad` (S) what they accumulate into; bound by allocate().
 struct Parameter {
-  std::string name;   // global, e.g. "model.layers.3.mlp.down_proj.weight"
+  std::string name;  // global, e.g. "model.layers.3.mlp.down_proj.weight"
   Shape shape;
   bool decay = true;  // weight decay applies (matrices and embeddings; not norm gains)
   Initialiser init;

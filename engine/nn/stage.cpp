@@ -10,11 +10,15 @@ Stage::Stage(const StageOptions& o, const Method& method, const MethodContext& c
   for (int layer = o.layers.first; layer < o.layers.first + o.layers.count; ++layer) {
     const std::string prefix = "model.layers." + std::to_string(layer) + ".";
     const bool crosses = layer < o.constrained_layers;
-    auto out = method.make_projection(c, prefix + "self_attn.o_proj", layer, o.shape.heads * o.shape.head_width, crosses);
-    auto down = method.make_projection(c, prefix + "mlp.down_proj", layer, o.shape.ffn_width, crosses);
-    blocks_.push_back(std::make_unique<Block>(o.shape, layer, c.seed, o.frames, c.parameters, std::move(out), std::move(down)));
+    auto out = method.make_projection(c, prefix + "self_attn.o_proj", layer,
+                                      o.shape.heads * o.shape.head_width, crosses);
+    auto down =
+        method.make_projection(c, prefix + "mlp.down_proj", layer, o.shape.ffn_width, crosses);
+    blocks_.push_back(std::make_unique<Block>(o.shape, layer, c.seed, o.frames, c.parameters,
+                                              std::move(out), std::move(down)));
   }
-  if (o.last) head_ = std::make_unique<Head>(o.shape, c.seed, o.frames, o.head_chunk_rows, c.parameters);
+  if (o.last)
+    head_ = std::make_unique<Head>(o.shape, c.seed, o.frames, o.head_chunk_rows, c.parameters);
 }
 
 Tensor Stage::forward(Context& ctx, Frame& frame, Tensor x, Tensor loss_sum) {

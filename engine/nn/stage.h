@@ -36,7 +36,9 @@ class Stage {
   // dy (N, C) T, undefined on the last stage. Returns the gradient of x in scratch (the caller rewinds), undefined on the first stage.
   Tensor backward(Context& ctx, Frame& frame, Tensor dy);
   // (N, V) T of the last forward's output, for tests.
-  void logits(Context& ctx, Frame& frame, Tensor logits, Tensor y) { head_->logits(ctx, frame, logits, y); }
+  void logits(Context& ctx, Frame& frame, Tensor logits, Tensor y) {
+    head_->logits(ctx, frame, logits, y);
+  }
 
  private:
   StageOptions options_;

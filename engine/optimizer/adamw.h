@@ -11,6 +11,7 @@ struct AdamWOptions {
 };
 
 // One update from the accumulated gradients, scaled by grad_scale (1) S; then the gradients are zero. `step` is 1-based.
-void adamw_step(Context& ctx, ParameterList& parameters, const AdamWOptions& options, double lr, int64_t step, Tensor grad_scale);
+void adamw_step(Context& ctx, ParameterList& parameters, const AdamWOptions& options, double lr,
+                int64_t step, Tensor grad_scale);
 
 }  // namespace strait

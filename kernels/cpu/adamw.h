@@ -1,4 +1,5 @@
-// AdamW over flat buffers: one pass, 16 bytes read and 12 + size(T) written per parameter. Element-local.
+// AdamW over flat buffers: one pass, 16 bytes read and 12 + size(T) written per parameter.
+// Element-local.
 #pragma once
 
 #include <cmath>
@@ -8,9 +9,11 @@
 namespace strait::cpu {
 
 template <class V>
-void adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale, const AdamWParameters& p, int threads) {
+void adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale,
+           const AdamWParameters& p, int threads) {
   const auto constant = [](double x) { return V::set1(static_cast<float>(x)); };
-  const V beta1 = constant(p.beta1), rest1 = constant(1.0 - p.beta1), beta2 = constant(p.beta2), rest2 = constant(1.0 - p.beta2);
+  const V beta1 = constant(p.beta1), rest1 = constant(1.0 - p.beta1), beta2 = constant(p.beta2),
+          rest2 = constant(1.0 - p.beta2);
   const V correction1 = constant(1.0 / (1.0 - std::pow(p.beta1, static_cast<double>(p.step))));
   const V correction2 = constant(1.0 / (1.0 - std::pow(p.beta2, static_cast<double>(p.step))));
   const V minus_lr = constant(-p.lr), eps = constant(p.eps), decay = constant(p.weight_decay);
@@ -18,7 +21,8 @@ void adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tenso
   by_type(compute.dtype, [&](auto element) {
     using T = decltype(element);
     for_chunks(threads, master.elements(), [&](int64_t begin, int64_t end) {
-      float *master_at = master.as<float>() + begin, *m_at = m.as<float>() + begin, *v_at = v.as<float>() + begin;
+      float *master_at = master.as<float>() + begin, *m_at = m.as<float>() + begin,
+            *v_at = v.as<float>() + begin;
       const float* grad_at = grad.as<const float>() + begin;
       T* compute_at = compute.as<T>() + begin;
       for_groups(end - begin, [&](int64_t i, auto lanes) {

@@ -1,10 +1,12 @@
-// Attention forward with online softmax (Milakov & Gimelshein 2018; Dao et al. 2022): for each block of 64 keys, the scores of
-// 64 queries at a time, their running maximum m and sum l, and o += P V, all in f32 and in cache.
+// Attention forward with online softmax (Milakov & Gimelshein 2018; Dao et al. 2022): for each
+// block of 64 keys, the scores of 64 queries at a time, their running maximum m and sum l, and o +=
+// P V, all in f32 and in cache.
 //
-// One unit of work is (batch entry, key head, up to 256 query rows of its group of heads); keys and values are packed once
-// per unit and block, keys transposed, so that both products are the tile of gemm_tile.h. Blocks that no query may see are
-// skipped, in partly masked ones each tile of rows stops behind its last allowed key. A row's result depends on that row and
-// the keys alone, never on how rows are split.
+// One unit of work is (batch entry, key head, up to 256 query rows of its group of heads); keys and
+// values are packed once per unit and block, keys transposed, so that both products are the tile of
+// gemm_tile.h. Blocks that no query may see are skipped, in partly masked ones each tile of rows
+// stops behind its last allowed key. A row's result depends on that row and the keys alone, never
+// on how rows are split.
 #pragma once
 
 #include <cmath>
@@ -16,8 +18,16 @@ namespace strait::cpu {
 template <class V>
 class AttentionForward {
  public:
-  AttentionForward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionMask& mask, double scale)
-      : o_(o), lse_(lse), q_(q), k_(k), v_(v), mask_(mask), scale_(static_cast<float>(scale)), n_(q, k) {
+  AttentionForward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
+                   double scale)
+      : o_(o),
+        lse_(lse),
+        q_(q),
+        k_(k),
+        v_(v),
+        mask_(mask),
+        scale_(static_cast<float>(scale)),
+        n_(q, k) {
     rows_ = std::max(kQueryBlock, 256 / n_.group / kQueryBlock * kQueryBlock);
     rows_ = std::min(rows_, n_.Tq);
   }
@@ -34,10 +44,10 @@ class AttentionForward {
 
  private:
   struct Buffers {
-    float *q, *o;     // (group, rows, padded): scaled queries, unnormalised outputs
-    float *m, *l;     // (group, rows), (group, rows, 16): running maximum; running sum, lane by lane
-    float *k, *v;     // (Dh, 64), (64, padded)
-    float* scores;    // (64, 64)
+    float *q, *o;   // (group, rows, padded): scaled queries, unnormalised outputs
+    float *m, *l;   // (group, rows), (group, rows, 16): running maximum; running sum, lane by lane
+    float *k, *v;   // (Dh, 64), (64, padded)
+    float* scores;  // (64, 64)
     size_t bytes;
 
     Buffers(const AttentionForward& a, float* memory) {
@@ -60,7 +70,8 @@ class AttentionForward {
     std::fill_n(buffer.m, stacked, -std::numeric_limits<float>::infinity());
     std::fill_n(buffer.l, stacked * 16, 0.0f);
     for (int64_t g = 0; g < n_.group; ++g)
-      pack_rows<V>(buffer.q + g * rows_ * n_.padded, q_, b, hkv * n_.group + g, rows.begin, rows.end, n_.padded, scale_);
+      pack_rows<V>(buffer.q + g * rows_ * n_.padded, q_, b, hkv * n_.group + g, rows.begin,
+                   rows.end, n_.padded, scale_);
 
     const QueryPositions queries(mask_, b);
     for (int64_t begin = 0; begin < n_.Tk; begin += kKeyBlock) {
@@ -72,21 +83,26 @@ class AttentionForward {
       pack_rows<V>(buffer.v, v_, b, hkv, begin, end, n_.padded, 1.0f);
       for (int64_t g = 0; g < n_.group; ++g)
         for (int64_t u = rows.begin; u < rows.end; u += kQueryBlock)
-          add_block(buffer, g * rows_ + u - rows.begin, keys, queries, u, std::min(u + kQueryBlock, rows.end));
+          add_block(buffer, g * rows_ + u - rows.begin, keys, queries, u,
+                    std::min(u + kQueryBlock, rows.end));
     }
     for (int64_t g = 0; g < n_.group; ++g) finish(buffer, g * rows_, b, hkv * n_.group + g, rows);
   }
 
   // Queries [begin, end), whose state begins at row `first`, meet one block of keys.
-  void add_block(Buffers& buffer, int64_t first, const KeyPositions& keys, const QueryPositions& queries, int64_t begin, int64_t end) const {
+  void add_block(Buffers& buffer, int64_t first, const KeyPositions& keys,
+                 const QueryPositions& queries, int64_t begin, int64_t end) const {
     const Coverage coverage = queries.coverage(keys, begin, end);
     if (coverage == Coverage::none) return;
     int64_t groups[kQueryBlock];  // of keys, for each tile of rows
     for (int64_t u = begin, tile = 0; u < end; u += V::kTileRows, ++tile) {
       const int64_t height = std::min<int64_t>(V::kTileRows, end - u), row = first + u - begin;
-      groups[tile] = coverage == Coverage::all ? kKeyBlock / 16 : groups_below(keys, queries.highest_bound(u, u + height));
-      gemm_row_tile<V>(height, groups[tile], buffer.scores + (u - begin) * kKeyBlock, kKeyBlock, {buffer.q + row * n_.padded, n_.padded, 1},
-                       buffer.k, kKeyBlock, n_.Dh, false);
+      groups[tile] = coverage == Coverage::all
+                         ? kKeyBlock / 16
+                         : groups_below(keys, queries.highest_bound(u, u + height));
+      gemm_row_tile<V>(height, groups[tile], buffer.scores + (u - begin) * kKeyBlock, kKeyBlock,
+                       {buffer.q + row * n_.padded, n_.padded, 1}, buffer.k, kKeyBlock, n_.Dh,
+                       false);
     }
     for (int64_t u = begin; u < end; ++u) {
       const int64_t row = first + u - begin, width = groups[(u - begin) / V::kTileRows];
@@ -95,8 +111,10 @@ class AttentionForward {
       softmax_row(scores, width, buffer.m + row, buffer.l + row * 16, buffer.o + row * n_.padded);
     }
     for (int64_t u = begin, tile = 0; u < end; u += V::kTileRows, ++tile)
-      gemm_row_tile<V>(std::min<int64_t>(V::kTileRows, end - u), n_.padded / 16, buffer.o + (first + u - begin) * n_.padded, n_.padded,
-                       {buffer.scores + (u - begin) * kKeyBlock, kKeyBlock, 1}, buffer.v, n_.padded, 16 * groups[tile], true);
+      gemm_row_tile<V>(std::min<int64_t>(V::kTileRows, end - u), n_.padded / 16,
+                       buffer.o + (first + u - begin) * n_.padded, n_.padded,
+                       {buffer.scores + (u - begin) * kKeyBlock, kKeyBlock, 1}, buffer.v, n_.padded,
+                       16 * groups[tile], true);
   }
 
   // scores <- exp(scores - m'), with the new maximum m'; l and o are rescaled to it.
@@ -130,11 +148,15 @@ class AttentionForward {
       const int64_t row = first + u - rows.begin;
       const float sum = V::load(buffer.l + row * 16).sum(), m = buffer.m[row];
       const bool empty = m == -std::numeric_limits<float>::infinity();
-      lse[u] = empty ? m : static_cast<float>(static_cast<double>(m) + std::log(static_cast<double>(sum)));
+      lse[u] =
+          empty ? m
+                : static_cast<float>(static_cast<double>(m) + std::log(static_cast<double>(sum)));
       const V inverse = V::set1(empty ? 0.0f : 1.0f / sum);
-      for (float* o = buffer.o + row * n_.padded; o < buffer.o + (row + 1) * n_.padded; o += 16) (V::load(o) * inverse).store(o);
+      for (float* o = buffer.o + row * n_.padded; o < buffer.o + (row + 1) * n_.padded; o += 16)
+        (V::load(o) * inverse).store(o);
     }
-    unpack_rows<V>(o_, b, h, rows.begin, rows.end, buffer.o + first * n_.padded, n_.padded, 1.0f, false);
+    unpack_rows<V>(o_, b, h, rows.begin, rows.end, buffer.o + first * n_.padded, n_.padded, 1.0f,
+                   false);
   }
 
   Tensor o_, lse_, q_, k_, v_;
@@ -147,7 +169,8 @@ class AttentionForward {
 // delta = sum_d dout o, row by row.
 template <class V>
 void attention_delta(Tensor delta, Tensor dout, Tensor o, int threads) {
-  const int64_t B = o.size(0), Tq = o.size(1), H = o.size(2), Dh = o.size(3), rows = rows_per_chunk(H * Dh);
+  const int64_t B = o.size(0), Tq = o.size(1), H = o.size(2), Dh = o.size(3),
+                rows = rows_per_chunk(H * Dh);
   by_type(o.dtype, [&](auto element) {
     using T = decltype(element);
     parallel_for(threads, chunks_of(B * Tq, rows), [&](int64_t chunk, int) {
@@ -157,7 +180,9 @@ void attention_delta(Tensor delta, Tensor dout, Tensor o, int threads) {
           const T* left = dout.as<const T>() + b * dout.stride(0) + u * dout.stride(1) + h * Dh;
           const T* right = o.as<const T>() + b * o.stride(0) + u * o.stride(1) + h * Dh;
           V sum = V::zero();
-          for_groups(Dh, [&](int64_t d, auto lanes) { sum = fma(load<V>(left + d, lanes), load<V>(right + d, lanes), sum); });
+          for_groups(Dh, [&](int64_t d, auto lanes) {
+            sum = fma(load<V>(left + d, lanes), load<V>(right + d, lanes), sum);
+          });
           delta.as<float>()[(b * H + h) * Tq + u] = sum.sum();
         }
     });

@@ -1,5 +1,6 @@
-// What attention needs besides lanes: its sizes, deciding by positions which part of a block is allowed, and cutting a
-// per-thread scratch region into arrays. Included before any target pragma: plain code.
+// What attention needs besides lanes: its sizes, deciding by positions which part of a block is
+// allowed, and cutting a per-thread scratch region into arrays. Included before any target pragma:
+// plain code.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +11,8 @@
 
 namespace strait::cpu {
 
-// Rows of queries and of keys in a block: the scores of one take 16 KiB, and so does a block of 64-wide keys.
+// Rows of queries and of keys in a block: the scores of one take 16 KiB, and so does a block of
+// 64-wide keys.
 inline constexpr int64_t kQueryBlock = 64;
 inline constexpr int64_t kKeyBlock = 64;
 
@@ -21,7 +23,13 @@ struct AttentionSizes {
   int64_t padded;  // Dh rounded up to whole lanes: the row stride of packed blocks
 
   AttentionSizes(const Tensor& q, const Tensor& k)
-      : B(q.size(0)), Tq(q.size(1)), Tk(k.size(1)), H(q.size(2)), Hkv(k.size(2)), Dh(q.size(3)), group(H / Hkv),
+      : B(q.size(0)),
+        Tq(q.size(1)),
+        Tk(k.size(1)),
+        H(q.size(2)),
+        Hkv(k.size(2)),
+        Dh(q.size(3)),
+        group(H / Hkv),
         padded((Dh + 15) / 16 * 16) {}
 };
 
@@ -44,8 +52,9 @@ class Carver {
 // The queries and keys of one block pair that may meet.
 enum class Coverage { none, some, all };
 
-// Positions and documents of one block of keys, padded to whole lanes by keys that no query may see. Without a causal mask
-// every real key stands at the lowest position, so that only the padding is cut.
+// Positions and documents of one block of keys, padded to whole lanes by keys that no query may
+// see. Without a causal mask every real key stands at the lowest position, so that only the padding
+// is cut.
 struct KeyPositions {
   static constexpr int32_t kNever = std::numeric_limits<int32_t>::max();
   int32_t position[kKeyBlock];
@@ -53,13 +62,18 @@ struct KeyPositions {
   int32_t lowest, highest, first_document, last_document;
   int64_t count;
 
-  KeyPositions(const AttentionMask& mask, int64_t b, int64_t begin, int64_t end) : count(end - begin) {
-    const int32_t* documents = mask.k_document.defined() ? mask.k_document.as<const int32_t>() + b * mask.k_document.size(1) : nullptr;
+  KeyPositions(const AttentionMask& mask, int64_t b, int64_t begin, int64_t end)
+      : count(end - begin) {
+    const int32_t* documents = mask.k_document.defined() ? mask.k_document.as<const int32_t>() +
+                                                               b * mask.k_document.size(1)
+                                                         : nullptr;
     lowest = first_document = kNever;
     highest = last_document = std::numeric_limits<int32_t>::min();
     for (int64_t j = 0; j < kKeyBlock; ++j) {
       const bool real = j < count;
-      position[j] = !real ? kNever : mask.causal ? mask.k_position.as<const int32_t>()[begin + j] : std::numeric_limits<int32_t>::min();
+      position[j] = !real         ? kNever
+                    : mask.causal ? mask.k_position.as<const int32_t>()[begin + j]
+                                  : std::numeric_limits<int32_t>::min();
       document[j] = real && documents != nullptr ? documents[begin + j] : 0;
       if (!real) continue;
       lowest = std::min(lowest, position[j]);
@@ -70,15 +84,17 @@ struct KeyPositions {
   }
 };
 
-// Positions and documents of the queries of one batch entry. A key is allowed where key position <= bound(u) and, if there
-// are documents, key document == document(u).
+// Positions and documents of the queries of one batch entry. A key is allowed where key position <=
+// bound(u) and, if there are documents, key document == document(u).
 struct QueryPositions {
   const int32_t* position;
   const int32_t* documents;  // null: no document mask
 
   QueryPositions(const AttentionMask& mask, int64_t b)
       : position(mask.q_position.as<const int32_t>()),
-        documents(mask.q_document.defined() ? mask.q_document.as<const int32_t>() + b * mask.q_document.size(1) : nullptr) {}
+        documents(mask.q_document.defined()
+                      ? mask.q_document.as<const int32_t>() + b * mask.q_document.size(1)
+                      : nullptr) {}
   // Never so high that padding would be allowed.
   int32_t bound(int64_t u) const { return std::min(position[u], KeyPositions::kNever - 1); }
 
@@ -100,9 +116,12 @@ struct QueryPositions {
       last = std::max(last, documents[u]);
     }
     if (keys.lowest > high) return Coverage::none;
-    if (documents != nullptr && (keys.first_document > last || keys.last_document < first)) return Coverage::none;
-    const bool one_document = first == last && keys.first_document == first && keys.last_document == first;
-    const bool everything = keys.highest <= low && keys.count == kKeyBlock && (documents == nullptr || one_document);
+    if (documents != nullptr && (keys.first_document > last || keys.last_document < first))
+      return Coverage::none;
+    const bool one_document =
+        first == last && keys.first_document == first && keys.last_document == first;
+    const bool everything =
+        keys.highest <= low && keys.count == kKeyBlock && (documents == nullptr || one_document);
     return everything ? Coverage::all : Coverage::some;
   }
 };
@@ -114,7 +133,8 @@ inline int64_t groups_below(const KeyPositions& keys, int32_t bound) {
   return (j + 15) / 16;
 }
 
-// Rows of a head lie far apart in packed operands, out of reach of hardware prefetching: ask for the row some rows ahead.
+// Rows of a head lie far apart in packed operands, out of reach of hardware prefetching: ask for
+// the row some rows ahead.
 inline constexpr int64_t kRowsAhead = 16;
 inline void prefetch_row(const void* row, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(row) + i);

@@ -1,4 +1,5 @@
-// The cpu backend over one set of sixteen lanes V: hands every op to its header. Compiled once per instruction set.
+// The cpu backend over one set of sixteen lanes V: hands every op to its header. Compiled once per
+// instruction set.
 #pragma once
 
 #include "kernels/cpu/adamw.h"
@@ -18,43 +19,59 @@ namespace strait::cpu {
 template <class V>
 class BackendOf final : public HostBackend {
  public:
-  BackendOf(int threads, bool use_onednn) : threads_(threads), scratch_(threads), matmul_(threads, use_onednn) {}
+  BackendOf(int threads, bool use_onednn)
+      : threads_(threads), scratch_(threads), matmul_(threads, use_onednn) {}
   const char* name() const override { return "cpu"; }
 
  protected:
-  void do_matmul(Tensor y, Tensor a, bool transpose_a, Tensor b, bool transpose_b, bool accumulate) override {
+  void do_matmul(Tensor y, Tensor a, bool transpose_a, Tensor b, bool transpose_b,
+                 bool accumulate) override {
     matmul_.multiply(y, a, transpose_a, b, transpose_b, accumulate);
   }
   void do_rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor w, double eps) override {
     cpu::rmsnorm_forward<V>(y, rstd, x, w, eps, threads_);
   }
-  void do_add_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor delta, Tensor w, double eps) override {
+  void do_add_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor delta, Tensor w,
+                              double eps) override {
     cpu::add_rmsnorm_forward<V>(sum, y, rstd, x, delta, w, eps, threads_);
   }
-  void do_rmsnorm_backward(Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w, Tensor rstd, bool accumulate_dx) override {
+  void do_rmsnorm_backward(Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w, Tensor rstd,
+                           bool accumulate_dx) override {
     cpu::rmsnorm_backward<V>(dx, dw, dy, x, w, rstd, accumulate_dx, threads_, scratch_);
   }
   void do_rope(Tensor x, Tensor table, Tensor positions, bool inverse) override {
     cpu::rope<V>(x, table, positions, inverse, threads_);
   }
-  void do_swiglu_forward(Tensor y, Tensor gate_up) override { cpu::swiglu_forward<V>(y, gate_up, threads_); }
+  void do_swiglu_forward(Tensor y, Tensor gate_up) override {
+    cpu::swiglu_forward<V>(y, gate_up, threads_);
+  }
   void do_swiglu_backward(Tensor dgate_up, Tensor dy, Tensor gate_up) override {
     cpu::swiglu_backward<V>(dgate_up, dy, gate_up, threads_);
   }
-  void do_attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionMask& mask, double scale) override {
+  void do_attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v,
+                            const AttentionMask& mask, double scale) override {
     AttentionForward<V>(o, lse, q, k, v, mask, scale).run(threads_, scratch_);
   }
-  void do_attention_delta(Tensor delta, Tensor dout, Tensor o) override { cpu::attention_delta<V>(delta, dout, o, threads_); }
-  void do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v, Tensor lse, Tensor delta,
-                             const AttentionMask& mask, double scale, bool accumulate) override {
-    AttentionBackward<V>(dq, dk, dv, dout, q, k, v, lse, delta, mask, scale, accumulate).run(threads_, scratch_);
+  void do_attention_delta(Tensor delta, Tensor dout, Tensor o) override {
+    cpu::attention_delta<V>(delta, dout, o, threads_);
   }
-  void do_gather_rows(Tensor y, Tensor table, Tensor ids) override { cpu::gather_rows(y, table, ids, threads_); }
-  void do_scatter_add_rows(Tensor dtable, Tensor dy, Tensor ids) override { cpu::scatter_add_rows<V>(dtable, dy, ids, threads_); }
+  void do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
+                             Tensor v, Tensor lse, Tensor delta, const AttentionMask& mask,
+                             double scale, bool accumulate) override {
+    AttentionBackward<V>(dq, dk, dv, dout, q, k, v, lse, delta, mask, scale, accumulate)
+        .run(threads_, scratch_);
+  }
+  void do_gather_rows(Tensor y, Tensor table, Tensor ids) override {
+    cpu::gather_rows(y, table, ids, threads_);
+  }
+  void do_scatter_add_rows(Tensor dtable, Tensor dy, Tensor ids) override {
+    cpu::scatter_add_rows<V>(dtable, dy, ids, threads_);
+  }
   void do_add_gathered_rows(Tensor y, Tensor x, Tensor table, Tensor ids, double alpha) override {
     cpu::add_gathered_rows<V>(y, x, table, ids, alpha, threads_);
   }
-  void do_cross_entropy(Tensor loss, Tensor logits, Tensor targets, double scale, bool gradient) override {
+  void do_cross_entropy(Tensor loss, Tensor logits, Tensor targets, double scale,
+                        bool gradient) override {
     cpu::cross_entropy<V>(loss, logits, targets, scale, gradient, threads_, scratch_);
   }
   void do_add(Tensor y, Tensor a, Tensor b) override { cpu::add<V>(y, a, b, threads_); }
@@ -63,12 +80,15 @@ class BackendOf final : public HostBackend {
   void do_cast(Tensor y, Tensor x) override { cpu::cast<V>(y, x, threads_); }
   void do_fill(Tensor y, double value) override { cpu::fill<V>(y, value, threads_); }
   void do_sum(Tensor out, Tensor x) override {
-    reduce<V>(out, x, [](V v) { return v; }, threads_, scratch_);
+    reduce<V>(
+        out, x, [](V v) { return v; }, threads_, scratch_);
   }
   void do_sum_squares(Tensor out, Tensor x) override {
-    reduce<V>(out, x, [](V v) { return v * v; }, threads_, scratch_);
+    reduce<V>(
+        out, x, [](V v) { return v * v; }, threads_, scratch_);
   }
-  void do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale, const AdamWParameters& p) override {
+  void do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale,
+                const AdamWParameters& p) override {
     cpu::adamw<V>(master, compute, m, v, grad, grad_scale, p, threads_);
   }
   void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) override {

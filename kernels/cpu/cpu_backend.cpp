@@ -11,9 +11,12 @@ namespace cpu {
 
 const char* name_of(InstructionSet set) {
   switch (set) {
-    case InstructionSet::portable: return "portable";
-    case InstructionSet::avx2: return "avx2";
-    case InstructionSet::avx512: return "avx512";
+    case InstructionSet::portable:
+      return "portable";
+    case InstructionSet::avx2:
+      return "avx2";
+    case InstructionSet::avx512:
+      return "avx512";
   }
   return "?";
 }
@@ -23,8 +26,8 @@ std::vector<InstructionSet> available_instruction_sets() {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     sets.push_back(InstructionSet::avx2);
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
       sets.push_back(InstructionSet::avx512);
   }
 #endif
@@ -32,7 +35,9 @@ std::vector<InstructionSet> available_instruction_sets() {
 }
 
 std::unique_ptr<Backend> make_backend(int threads, InstructionSet set) {
-  if (threads < 1) throw std::invalid_argument(fmt::format("the cpu backend was asked for {} threads; at least 1 is needed", threads));
+  if (threads < 1)
+    throw std::invalid_argument(
+        fmt::format("the cpu backend was asked for {} threads; at least 1 is needed", threads));
   const auto sets = available_instruction_sets();
   if (std::find(sets.begin(), sets.end(), set) == sets.end())
     throw std::runtime_error(fmt::format("this machine has no {} instructions", name_of(set)));

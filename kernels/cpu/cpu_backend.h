@@ -1,5 +1,6 @@
-// The cpu backend's choice of instructions. Every op exists once, as a template over sixteen float lanes (simd_*.h), compiled
-// once per instruction set; the best one that the machine has is chosen at run time.
+// The cpu backend's choice of instructions. Every op exists once, as a template over sixteen float
+// lanes (simd_*.h), compiled once per instruction set; the best one that the machine has is chosen
+// at run time.
 #pragma once
 
 #include <memory>
@@ -15,8 +16,9 @@ const char* name_of(InstructionSet set);
 // Those that this machine can run, best last.
 std::vector<InstructionSet> available_instruction_sets();
 
-// The cpu backend with a given instruction set; throws std::runtime_error if the machine lacks it. Matrix products run on
-// oneDNN under avx512 (bf16: where the machine has AVX512_BF16), else on own_matmul.h.
+// The cpu backend with a given instruction set; throws std::runtime_error if the machine lacks it.
+// Matrix products run on oneDNN under avx512 (bf16: where the machine has AVX512_BF16), else on
+// own_matmul.h.
 std::unique_ptr<Backend> make_backend(int threads, InstructionSet set);
 
 // One per isa_*.cpp.

@@ -1,6 +1,7 @@
-// Softmax cross-entropy, one row of logits at a time: a pass for the maximum, one for the exponentials and their sum (kept in
-// f32 in scratch, so that exp is taken once), one for the gradient. Reads the logits once from memory, writes them once.
-// Row-local; a row is summed in 4 x 16 lanes in a fixed order.
+// Softmax cross-entropy, one row of logits at a time: a pass for the maximum, one for the
+// exponentials and their sum (kept in f32 in scratch, so that exp is taken once), one for the
+// gradient. Reads the logits once from memory, writes them once. Row-local; a row is summed in 4 x
+// 16 lanes in a fixed order.
 #pragma once
 
 #include <cmath>
@@ -45,24 +46,31 @@ float largest_of(const T* z, int64_t columns) {
 }
 
 template <class V, class T>
-float cross_entropy_row(T* z, int64_t columns, int32_t target, float scale, bool gradient, float* exponentials) {
+float cross_entropy_row(T* z, int64_t columns, int32_t target, float scale, bool gradient,
+                        float* exponentials) {
   if (target < 0) {
-    if (gradient) for_groups(columns, [&](int64_t v, auto lanes) { store(z + v, V::zero(), lanes); });
+    if (gradient)
+      for_groups(columns, [&](int64_t v, auto lanes) { store(z + v, V::zero(), lanes); });
     return 0.0f;
   }
   const float largest = largest_of<V>(z, columns);
   const float sum = sum_of_exponentials<V>(gradient ? exponentials : nullptr, z, columns, largest);
-  const double loss = std::log(static_cast<double>(sum)) - (static_cast<double>(static_cast<float>(z[target])) - static_cast<double>(largest));
+  const double loss =
+      std::log(static_cast<double>(sum)) -
+      (static_cast<double>(static_cast<float>(z[target])) - static_cast<double>(largest));
   if (gradient) {
     const V factor = V::set1(scale / sum);
-    for_groups(columns, [&](int64_t v, auto lanes) { store(z + v, load<V>(exponentials + v, lanes) * factor, lanes); });
+    for_groups(columns, [&](int64_t v, auto lanes) {
+      store(z + v, load<V>(exponentials + v, lanes) * factor, lanes);
+    });
     z[target] = T((exponentials[target] - sum) / sum * scale);
   }
   return static_cast<float>(loss);
 }
 
 template <class V>
-void cross_entropy(Tensor loss, Tensor logits, Tensor targets, double scale, bool gradient, int threads, Scratch& scratch) {
+void cross_entropy(Tensor loss, Tensor logits, Tensor targets, double scale, bool gradient,
+                   int threads, Scratch& scratch) {
   const int64_t N = logits.size(0), columns = logits.size(1), rows = rows_per_chunk(columns);
   check_ids(Op::cross_entropy, "targets", targets, -1, columns);
   scratch.reserve(static_cast<size_t>(columns) * sizeof(float));
@@ -71,8 +79,9 @@ void cross_entropy(Tensor loss, Tensor logits, Tensor targets, double scale, boo
     parallel_for(threads, chunks_of(N, rows), [&](int64_t chunk, int thread) {
       const Range range = chunk_range(chunk, rows, N);
       for (int64_t n = range.begin; n < range.end; ++n)
-        loss.as<float>()[n] = cross_entropy_row<V>(logits.as<T>() + n * columns, columns, targets.as<const int32_t>()[n],
-                                                   static_cast<float>(scale), gradient, scratch.of_thread<float>(thread));
+        loss.as<float>()[n] = cross_entropy_row<V>(
+            logits.as<T>() + n * columns, columns, targets.as<const int32_t>()[n],
+            static_cast<float>(scale), gradient, scratch.of_thread<float>(thread));
     });
   });
 }

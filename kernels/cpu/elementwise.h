@@ -1,5 +1,6 @@
-// Element-wise ops and reductions over flat buffers, in chunks of 16,384 elements. One pass over memory each.
-// sum and sum_squares: blocks of 4096 elements in sixteen lanes, the blocks combined in order in f64.
+// Element-wise ops and reductions over flat buffers, in chunks of 16,384 elements. One pass over
+// memory each. sum and sum_squares: blocks of 4096 elements in sixteen lanes, the blocks combined
+// in order in f64.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +27,9 @@ void add(Tensor y, Tensor a, Tensor b, int threads) {
     for_chunks(threads, y.elements(), [&](int64_t begin, int64_t end) {
       T* out = y.as<T>() + begin;
       const T *left = a.as<const T>() + begin, *right = b.as<const T>() + begin;
-      for_groups(end - begin, [&](int64_t i, auto lanes) { store(out + i, load<V>(left + i, lanes) + load<V>(right + i, lanes), lanes); });
+      for_groups(end - begin, [&](int64_t i, auto lanes) {
+        store(out + i, load<V>(left + i, lanes) + load<V>(right + i, lanes), lanes);
+      });
     });
   });
 }
@@ -39,7 +42,9 @@ void axpy(Tensor y, double alpha, Tensor x, int threads) {
       for_chunks(threads, y.elements(), [&](int64_t begin, int64_t end) {
         auto* out = y.as<decltype(y_element)>() + begin;
         const auto* in = x.as<const decltype(x_element)>() + begin;
-        for_groups(end - begin, [&](int64_t i, auto lanes) { store(out + i, fma(factor, load<V>(in + i, lanes), load<V>(out + i, lanes)), lanes); });
+        for_groups(end - begin, [&](int64_t i, auto lanes) {
+          store(out + i, fma(factor, load<V>(in + i, lanes), load<V>(out + i, lanes)), lanes);
+        });
       });
     });
   });
@@ -51,7 +56,9 @@ void scale(Tensor y, double alpha, int threads) {
   by_type(y.dtype, [&](auto element) {
     for_chunks(threads, y.elements(), [&](int64_t begin, int64_t end) {
       auto* out = y.as<decltype(element)>() + begin;
-      for_groups(end - begin, [&](int64_t i, auto lanes) { store(out + i, load<V>(out + i, lanes) * factor, lanes); });
+      for_groups(end - begin, [&](int64_t i, auto lanes) {
+        store(out + i, load<V>(out + i, lanes) * factor, lanes);
+      });
     });
   });
 }
@@ -66,7 +73,9 @@ inline void cast_ids(Tensor y, Tensor x) {
       for (int64_t c = 0; c < C; ++c) out[c] = static_cast<decltype(y_element)>(in[c]);
     }
   };
-  const auto from = [&](auto y_element) { x.dtype == DType::i32 ? copy(y_element, int32_t{}) : copy(y_element, uint16_t{}); };
+  const auto from = [&](auto y_element) {
+    x.dtype == DType::i32 ? copy(y_element, int32_t{}) : copy(y_element, uint16_t{});
+  };
   y.dtype == DType::i32 ? from(int32_t{}) : from(uint16_t{});
 }
 
@@ -79,7 +88,8 @@ void cast(Tensor y, Tensor x, int threads) {
         for_chunks(threads, y.elements(), [&](int64_t begin, int64_t end) {
           auto* out = y.as<decltype(y_element)>() + begin;
           const auto* in = x.as<const decltype(x_element)>() + begin;
-          for_groups(end - begin, [&](int64_t i, auto lanes) { store(out + i, load<V>(in + i, lanes), lanes); });
+          for_groups(end - begin,
+                     [&](int64_t i, auto lanes) { store(out + i, load<V>(in + i, lanes), lanes); });
         });
       });
     });
@@ -93,7 +103,8 @@ void cast(Tensor y, Tensor x, int threads) {
         for (int64_t n = range.begin; n < range.end; ++n) {
           auto* out = y.as<decltype(y_element)>() + row_offset(y, n);
           const auto* in = x.as<const decltype(x_element)>() + row_offset(x, n);
-          for_groups(C, [&](int64_t c, auto lanes) { store(out + c, load<V>(in + c, lanes), lanes); });
+          for_groups(C,
+                     [&](int64_t c, auto lanes) { store(out + c, load<V>(in + c, lanes), lanes); });
         }
       });
     });
@@ -110,7 +121,8 @@ void fill(Tensor y, double value, int threads) {
   by_type(y.dtype, [&](auto element) {
     for_chunks(threads, y.elements(), [&](int64_t begin, int64_t end) {
       auto* out = y.as<decltype(element)>() + begin;
-      for_groups(end - begin, [&](int64_t i, auto lanes) { store(out + i, lanes_of_value, lanes); });
+      for_groups(end - begin,
+                 [&](int64_t i, auto lanes) { store(out + i, lanes_of_value, lanes); });
     });
   });
 }
@@ -128,7 +140,8 @@ void reduce(Tensor out, Tensor x, const Map& map, int threads, Scratch& scratch)
       const Range range = chunk_range(block, kBlock, n);
       const T* in = x.as<const T>() + range.begin;
       V total = V::zero();
-      for_groups(range.end - range.begin, [&](int64_t i, auto lanes) { total = total + map(load<V>(in + i, lanes)); });
+      for_groups(range.end - range.begin,
+                 [&](int64_t i, auto lanes) { total = total + map(load<V>(in + i, lanes)); });
       partial[block] = total.sum();
     });
   });

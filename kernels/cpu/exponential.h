@@ -1,6 +1,7 @@
-// exp(x) in sixteen lanes: x = n ln 2 + r with |r| <= ln 2 / 2, exp(x) = 2^n (1 + r + r^2 q(r)), q a Chebyshev interpolant of
-// degree 4 (approximation error 1.1e-8). Relative error < 1.2e-7 in [-87, 88] (measured over that range by a test);
-// 0 below, infinity above, NaN stays NaN. Only +, * and fma, so every instruction set gives the same bits.
+// exp(x) in sixteen lanes: x = n ln 2 + r with |r| <= ln 2 / 2, exp(x) = 2^n (1 + r + r^2 q(r)), q
+// a Chebyshev interpolant of degree 4 (approximation error 1.1e-8). Relative error < 1.2e-7 in
+// [-87, 88] (measured over that range by a test); 0 below, infinity above, NaN stays NaN. Only +, *
+// and fma, so every instruction set gives the same bits.
 #pragma once
 
 #include <limits>

@@ -1,6 +1,6 @@
 // The cpu backend for one instruction set: AVX2 and FMA.
-// Everything that is not a template over the lanes is included before the pragma, so that no symbol which other files share
-// is compiled with instructions that a machine may lack.
+// Everything that is not a template over the lanes is included before the pragma, so that no symbol
+// which other files share is compiled with instructions that a machine may lack.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -27,7 +27,9 @@
 
 namespace strait::cpu {
 
-std::unique_ptr<Backend> make_avx2_backend(int threads) { return std::make_unique<BackendOf<Avx2>>(threads, false); }
+std::unique_ptr<Backend> make_avx2_backend(int threads) {
+  return std::make_unique<BackendOf<Avx2>>(threads, false);
+}
 
 }  // namespace strait::cpu
 

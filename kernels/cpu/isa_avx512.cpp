@@ -1,6 +1,6 @@
 // The cpu backend for one instruction set: AVX-512 (F, BW, DQ, VL).
-// Everything that is not a template over the lanes is included before the pragma, so that no symbol which other files share
-// is compiled with instructions that a machine may lack.
+// Everything that is not a template over the lanes is included before the pragma, so that no symbol
+// which other files share is compiled with instructions that a machine may lack.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -19,7 +19,8 @@
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/plain.h"
 
-// GCC 12 takes the "undefined" pass-through operands inside its own AVX-512 headers for uninitialised variables.
+// GCC 12 takes the "undefined" pass-through operands inside its own AVX-512 headers for
+// uninitialised variables.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC push_options
@@ -30,7 +31,9 @@
 
 namespace strait::cpu {
 
-std::unique_ptr<Backend> make_avx512_backend(int threads) { return std::make_unique<BackendOf<Avx512>>(threads, true); }
+std::unique_ptr<Backend> make_avx512_backend(int threads) {
+  return std::make_unique<BackendOf<Avx512>>(threads, true);
+}
 
 }  // namespace strait::cpu
 

@@ -18,6 +18,8 @@
 
 namespace strait::cpu {
 
-std::unique_ptr<Backend> make_portable_backend(int threads) { return std::make_unique<BackendOf<Portable>>(threads, false); }
+std::unique_ptr<Backend> make_portable_backend(int threads) {
+  return std::make_unique<BackendOf<Portable>>(threads, false);
+}
 
 }  // namespace strait::cpu

@@ -1,6 +1,7 @@
-// How the row-wise ops walk memory: groups of sixteen elements, the last group partly filled, with f32 or bf16 storage.
-// Compiled once per instruction set, as all headers of this folder that mention V: every function in them is a template over
-// V or over a lambda of such a template, so that no two of these compilations define the same symbol.
+// How the row-wise ops walk memory: groups of sixteen elements, the last group partly filled, with
+// f32 or bf16 storage. Compiled once per instruction set, as all headers of this folder that
+// mention V: every function in them is a template over V or over a lambda of such a template, so
+// that no two of these compilations define the same symbol.
 #pragma once
 
 #include <cstdint>

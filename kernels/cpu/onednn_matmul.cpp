@@ -1,9 +1,10 @@
 // The cache of oneDNN matmul primitives (kernels/cpu/onednn_matmul.h).
 //
-// Bits: oneDNN 2.6's "brg" kernels (AVX-512; bf16 needs AVX512_BF16), given dense operands, a plain `a` and one thread, compute
-// a row of y from that row of a and from b alone, however many rows are multiplied at once. That is undocumented;
-// tests/kernels/matmul_test.cpp pins it. Its "gemm" kernels do not, nor do transposed or strided operands or several threads,
-// so this class offers none of them.
+// Bits: oneDNN 2.6's "brg" kernels (AVX-512; bf16 needs AVX512_BF16), given dense operands, a plain
+// `a` and one thread, compute a row of y from that row of a and from b alone, however many rows are
+// multiplied at once. That is undocumented; tests/kernels/matmul_test.cpp pins it. Its "gemm"
+// kernels do not, nor do transposed or strided operands or several threads, so this class offers
+// none of them.
 #include "kernels/cpu/onednn_matmul.h"
 
 #include <omp.h>
@@ -53,16 +54,19 @@ dnnl::matmul::primitive_desc describe(const OneDnnMatmul::Shape& s, const dnnl::
 
 }  // namespace
 
-OneDnnMatmul::OneDnnMatmul(int threads) : threads_(threads), engine_(dnnl::engine::kind::cpu, 0), scratch_(threads) {}
+OneDnnMatmul::OneDnnMatmul(int threads)
+    : threads_(threads), engine_(dnnl::engine::kind::cpu, 0), scratch_(threads) {}
 
 size_t OneDnnMatmul::KeyHash::operator()(const Key& key) const {
   uint64_t h = 0xcbf29ce484222325ull;
-  for (int64_t part : key) h = (h ^ static_cast<uint64_t>(part)) * 0x9e3779b97f4a7c15ull + (h >> 29);
+  for (int64_t part : key)
+    h = (h ^ static_cast<uint64_t>(part)) * 0x9e3779b97f4a7c15ull + (h >> 29);
   return h;
 }
 
 OneDnnMatmul::Key OneDnnMatmul::key_of(const Shape& s) {
-  const int64_t flags = (s.dtype == DType::bf16 ? 1 : 0) | (s.y_dtype == DType::bf16 ? 2 : 0) | (s.transpose_b ? 4 : 0) | (s.accumulate ? 8 : 0);
+  const int64_t flags = (s.dtype == DType::bf16 ? 1 : 0) | (s.y_dtype == DType::bf16 ? 2 : 0) |
+                        (s.transpose_b ? 4 : 0) | (s.accumulate ? 8 : 0);
   return {s.M, s.N, s.K, flags};
 }
 
@@ -85,7 +89,10 @@ OneDnnMatmul::Entry OneDnnMatmul::make(const Shape& shape) {
               dnnl::memory(description.dst_desc(), engine_, nullptr),
               dnnl::memory(description.scratchpad_desc(), engine_, nullptr),
               {}};
-    slot.arguments = {{DNNL_ARG_SRC, slot.a}, {DNNL_ARG_WEIGHTS, slot.b}, {DNNL_ARG_DST, slot.y}, {DNNL_ARG_SCRATCHPAD, slot.scratch}};
+    slot.arguments = {{DNNL_ARG_SRC, slot.a},
+                      {DNNL_ARG_WEIGHTS, slot.b},
+                      {DNNL_ARG_DST, slot.y},
+                      {DNNL_ARG_SCRATCHPAD, slot.scratch}};
     entry.slots.push_back(std::move(slot));
   }
   return entry;

@@ -1,5 +1,6 @@
-// Work shared between OpenMP threads, and their scratch memory. Included before any target pragma: plain code. Chunks are fixed by shapes, never by the number of threads,
-// and every result belongs to one chunk; so a result cannot depend on how many threads there are. One thread opens no
+// Work shared between OpenMP threads, and their scratch memory. Included before any target pragma:
+// plain code. Chunks are fixed by shapes, never by the number of threads, and every result belongs
+// to one chunk; so a result cannot depend on how many threads there are. One thread opens no
 // parallel region at all.
 #pragma once
 
@@ -28,9 +29,12 @@ void parallel_for(int threads, int64_t chunks, const Body& body) {
   }
 }
 
-// Rows per chunk of work, so that a chunk has about 16 thousand elements whatever the number of threads.
+// Rows per chunk of work, so that a chunk has about 16 thousand elements whatever the number of
+// threads.
 inline constexpr int64_t kChunkElements = 16384;
-inline int64_t rows_per_chunk(int64_t columns) { return columns >= kChunkElements ? 1 : kChunkElements / columns; }
+inline int64_t rows_per_chunk(int64_t columns) {
+  return columns >= kChunkElements ? 1 : kChunkElements / columns;
+}
 
 // The rows or elements of `total` that fall to `chunk`, with `size` in each chunk but the last.
 struct Range {
@@ -42,14 +46,16 @@ inline Range chunk_range(int64_t chunk, int64_t size, int64_t total) {
   return {begin, begin + size < total ? begin + size : total};
 }
 
-// Grow-only memory of one instance, one region per thread; a shape's need is fixed, so it stops growing after the first step.
+// Grow-only memory of one instance, one region per thread; a shape's need is fixed, so it stops
+// growing after the first step.
 class Scratch {
  public:
   explicit Scratch(int threads) : regions_(static_cast<size_t>(threads)) {}
   // Makes room for `bytes` per thread; call it before a parallel region.
   void reserve(size_t bytes) {
     for (auto& region : regions_)
-      if (region == nullptr || region->bytes() < bytes) region = std::make_unique<HostMemory>(bytes);
+      if (region == nullptr || region->bytes() < bytes)
+        region = std::make_unique<HostMemory>(bytes);
   }
   template <typename T>
   T* of_thread(int thread) const {

@@ -12,8 +12,10 @@ void gather_rows(Tensor y, Tensor table, Tensor ids, int threads) {
   parallel_for(threads, chunks_of(N, rows), [&](int64_t chunk, int) {
     const Range range = chunk_range(chunk, rows, N);
     for (int64_t n = range.begin; n < range.end; ++n)
-      std::memcpy(y.as<std::byte>() + static_cast<size_t>(n) * row_bytes,
-                  table.as<const std::byte>() + static_cast<size_t>(ids.as<const int32_t>()[n]) * row_bytes, row_bytes);
+      std::memcpy(
+          y.as<std::byte>() + static_cast<size_t>(n) * row_bytes,
+          table.as<const std::byte>() + static_cast<size_t>(ids.as<const int32_t>()[n]) * row_bytes,
+          row_bytes);
   });
 }
 
@@ -21,7 +23,8 @@ void random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev, 
   parallel_for(threads, chunks_of(y.elements(), kChunkElements), [&](int64_t chunk, int) {
     const Range range = chunk_range(chunk, kChunkElements, y.elements());
     for (int64_t i = range.begin; i < range.end; ++i) {
-      const auto value = static_cast<float>(stddev * normal_at(rng, stream, static_cast<uint64_t>(i)));
+      const auto value =
+          static_cast<float>(stddev * normal_at(rng, stream, static_cast<uint64_t>(i)));
       if (y.dtype == DType::bf16)
         y.as<bfloat16>()[i] = bfloat16(value);
       else

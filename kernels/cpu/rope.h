@@ -1,5 +1,5 @@
-// Rotary embedding in place: each row of (token, head) turns its two halves by the table's cosines and sines. Reads and
-// writes x once. Row-local.
+// Rotary embedding in place: each row of (token, head) turns its two halves by the table's cosines
+// and sines. Reads and writes x once. Row-local.
 #pragma once
 
 #include "kernels/cpu/lanes.h"
@@ -12,7 +12,8 @@ void rope(Tensor x, Tensor table, Tensor positions, bool inverse, int threads) {
   check_ids(Op::rope, "positions", positions, 0, table.size(0));
   by_type(x.dtype, [&](auto element) {
     using T = decltype(element);
-    const int64_t B = x.size(0), Tokens = x.size(1), H = x.size(2), Dh = x.size(3), half = Dh / 2, rows = rows_per_chunk(H * Dh);
+    const int64_t B = x.size(0), Tokens = x.size(1), H = x.size(2), Dh = x.size(3), half = Dh / 2,
+                  rows = rows_per_chunk(H * Dh);
     const V sign = V::set1(inverse ? -1.0f : 1.0f);
     parallel_for(threads, chunks_of(B * Tokens, rows), [&](int64_t chunk, int) {
       const Range range = chunk_range(chunk, rows, B * Tokens);

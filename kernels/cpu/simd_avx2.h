@@ -86,8 +86,12 @@ struct Avx2 {
   }
 
  private:
-  static __m256i load_integers(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-  static __m256 select(__m256i mask, __m256 x, __m256 y) { return _mm256_blendv_ps(y, x, _mm256_castsi256_ps(mask)); }
+  static __m256i load_integers(const int32_t* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
+  static __m256 select(__m256i mask, __m256 x, __m256 y) {
+    return _mm256_blendv_ps(y, x, _mm256_castsi256_ps(mask));
+  }
   static __m256 widen(const bfloat16* p) {
     const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
@@ -120,15 +124,25 @@ struct Avx2 {
   }
 };
 
-inline Avx2 operator+(Avx2 a, Avx2 b) { return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)}; }
-inline Avx2 operator-(Avx2 a, Avx2 b) { return {_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)}; }
-inline Avx2 operator*(Avx2 a, Avx2 b) { return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)}; }
-inline Avx2 operator/(Avx2 a, Avx2 b) { return {_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)}; }
+inline Avx2 operator+(Avx2 a, Avx2 b) {
+  return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};
+}
+inline Avx2 operator-(Avx2 a, Avx2 b) {
+  return {_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)};
+}
+inline Avx2 operator*(Avx2 a, Avx2 b) {
+  return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
+}
+inline Avx2 operator/(Avx2 a, Avx2 b) {
+  return {_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)};
+}
 inline Avx2 fma(Avx2 a, Avx2 b, Avx2 c) {
   return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
 }
 inline Avx2 square_root(Avx2 a) { return {_mm256_sqrt_ps(a.low), _mm256_sqrt_ps(a.high)}; }
-inline Avx2 larger(Avx2 a, Avx2 b) { return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)}; }
+inline Avx2 larger(Avx2 a, Avx2 b) {
+  return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)};
+}
 inline Avx2 where_less(Avx2 a, Avx2 b, Avx2 x, Avx2 y) {
   return {_mm256_blendv_ps(y.low, x.low, _mm256_cmp_ps(a.low, b.low, _CMP_LT_OQ)),
           _mm256_blendv_ps(y.high, x.high, _mm256_cmp_ps(a.high, b.high, _CMP_LT_OQ))};
@@ -137,6 +151,8 @@ inline __m256 power_of_two(__m256 shifted) {
   const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
   return _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(127 << 23)));
 }
-inline Avx2 power_of_two(Avx2 shifted) { return {power_of_two(shifted.low), power_of_two(shifted.high)}; }
+inline Avx2 power_of_two(Avx2 shifted) {
+  return {power_of_two(shifted.low), power_of_two(shifted.high)};
+}
 
 }  // namespace strait::cpu

@@ -1,6 +1,7 @@
-// Sixteen floats in one AVX-512 register. The three simd_*.h files offer the same operations with the same results, bit for
-// bit: every sum over lanes is the tree (i, i+8), (i, i+4), (i, i+2), (i, i+1), and a fused multiply-add rounds once.
-// Included by isa_avx512.cpp only, behind its target pragma.
+// Sixteen floats in one AVX-512 register. The three simd_*.h files offer the same operations with
+// the same results, bit for bit: every sum over lanes is the tree (i, i+8), (i, i+4), (i, i+2), (i,
+// i+1), and a fused multiply-add rounds once. Included by isa_avx512.cpp only, behind its target
+// pragma.
 #pragma once
 
 #include <immintrin.h>
@@ -13,7 +14,8 @@ namespace strait::cpu {
 
 struct Avx512 {
   static constexpr int kLanes = 16;
-  // Rows and lane groups of a register tile in gemm_tile.h: 6 x 4 accumulators, 4 of B, 1 of A, of 32 registers.
+  // Rows and lane groups of a register tile in gemm_tile.h: 6 x 4 accumulators, 4 of B, 1 of A, of
+  // 32 registers.
   static constexpr int kTileRows = 6;
   static constexpr int kTileGroups = 4;
 
@@ -22,22 +24,33 @@ struct Avx512 {
   static Avx512 zero() { return {_mm512_setzero_ps()}; }
   static Avx512 set1(float x) { return {_mm512_set1_ps(x)}; }
   static Avx512 load(const float* p) { return {_mm512_loadu_ps(p)}; }
-  static Avx512 load(const bfloat16* p) { return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  static Avx512 load(const bfloat16* p) {
+    return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
   // The first `count` < 16 elements; the other lanes are 0.
-  static Avx512 load_part(const float* p, int count) { return {_mm512_maskz_loadu_ps(first(count), p)}; }
-  static Avx512 load_part(const bfloat16* p, int count) { return widen(_mm256_maskz_loadu_epi16(first(count), p)); }
+  static Avx512 load_part(const float* p, int count) {
+    return {_mm512_maskz_loadu_ps(first(count), p)};
+  }
+  static Avx512 load_part(const bfloat16* p, int count) {
+    return widen(_mm256_maskz_loadu_epi16(first(count), p));
+  }
 
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void store(bfloat16* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(v)); }
   void store_part(float* p, int count) const { _mm512_mask_storeu_ps(p, first(count), v); }
-  void store_part(bfloat16* p, int count) const { _mm256_mask_storeu_epi16(p, first(count), narrow(v)); }
+  void store_part(bfloat16* p, int count) const {
+    _mm256_mask_storeu_epi16(p, first(count), narrow(v));
+  }
 
   // p[lane] <= bound ? x : y, and p[lane] == value ? x : y.
   static Avx512 where_at_most(const int32_t* p, int32_t bound, Avx512 x, Avx512 y) {
-    return {_mm512_mask_blend_ps(_mm512_cmp_epi32_mask(_mm512_loadu_si512(p), _mm512_set1_epi32(bound), _MM_CMPINT_LE), y.v, x.v)};
+    return {_mm512_mask_blend_ps(
+        _mm512_cmp_epi32_mask(_mm512_loadu_si512(p), _mm512_set1_epi32(bound), _MM_CMPINT_LE), y.v,
+        x.v)};
   }
   static Avx512 where_equal(const int32_t* p, int32_t value, Avx512 x, Avx512 y) {
-    return {_mm512_mask_blend_ps(_mm512_cmpeq_epi32_mask(_mm512_loadu_si512(p), _mm512_set1_epi32(value)), y.v, x.v)};
+    return {_mm512_mask_blend_ps(
+        _mm512_cmpeq_epi32_mask(_mm512_loadu_si512(p), _mm512_set1_epi32(value)), y.v, x.v)};
   }
 
   float sum() const {
@@ -69,8 +82,10 @@ struct Avx512 {
       }
     }
     for (int j = 0; j < 4; ++j) {  // 128-bit lanes
-      const __m512 a = _mm512_shuffle_f32x4(u[j], u[j + 4], 0x88), b = _mm512_shuffle_f32x4(u[j + 8], u[j + 12], 0x88);
-      const __m512 c = _mm512_shuffle_f32x4(u[j], u[j + 4], 0xdd), d = _mm512_shuffle_f32x4(u[j + 8], u[j + 12], 0xdd);
+      const __m512 a = _mm512_shuffle_f32x4(u[j], u[j + 4], 0x88),
+                   b = _mm512_shuffle_f32x4(u[j + 8], u[j + 12], 0x88);
+      const __m512 c = _mm512_shuffle_f32x4(u[j], u[j + 4], 0xdd),
+                   d = _mm512_shuffle_f32x4(u[j + 8], u[j + 12], 0xdd);
       rows[j].v = _mm512_shuffle_f32x4(a, b, 0x88);
       rows[j + 4].v = _mm512_shuffle_f32x4(c, d, 0x88);
       rows[j + 8].v = _mm512_shuffle_f32x4(a, b, 0xdd);
@@ -80,15 +95,19 @@ struct Avx512 {
 
  private:
   static __mmask16 first(int count) { return static_cast<__mmask16>((1u << count) - 1u); }
-  static Avx512 widen(__m256i bits) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))}; }
-  // Round to nearest even in integers, as bfloat16 does (the bf16 instructions would flush small numbers).
+  static Avx512 widen(__m256i bits) {
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
+  }
+  // Round to nearest even in integers, as bfloat16 does (the bf16 instructions would flush small
+  // numbers).
   static __m256i narrow(__m512 x) {
     const __m512i u = _mm512_castps_si512(x);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
     const __m512i rounded = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
     const __m512i quiet = _mm512_or_si512(u, _mm512_set1_epi32(0x400000));
     const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_mask_blend_epi32(nan, rounded, quiet), 16));
+    return _mm512_cvtepi32_epi16(
+        _mm512_srli_epi32(_mm512_mask_blend_epi32(nan, rounded, quiet), 16));
   }
 };
 

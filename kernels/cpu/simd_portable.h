@@ -1,5 +1,5 @@
-// Sixteen floats in an array: the operations of simd_avx512.h in plain C++, with the same bits, for every other machine.
-// Slow where the hardware has no fused multiply-add.
+// Sixteen floats in an array: the operations of simd_avx512.h in plain C++, with the same bits, for
+// every other machine. Slow where the hardware has no fused multiply-add.
 #pragma once
 
 #include <bit>
@@ -50,10 +50,12 @@ struct Portable {
     for (int i = 0; i < count; ++i) p[i] = T(x[i]);
   }
 
-  static Portable where_at_most(const int32_t* p, int32_t bound, const Portable& then, const Portable& otherwise) {
+  static Portable where_at_most(const int32_t* p, int32_t bound, const Portable& then,
+                                const Portable& otherwise) {
     return each([&](int i) { return p[i] <= bound ? then.x[i] : otherwise.x[i]; });
   }
-  static Portable where_equal(const int32_t* p, int32_t value, const Portable& then, const Portable& otherwise) {
+  static Portable where_equal(const int32_t* p, int32_t value, const Portable& then,
+                              const Portable& otherwise) {
     return each([&](int i) { return p[i] == value ? then.x[i] : otherwise.x[i]; });
   }
 
@@ -100,11 +102,14 @@ inline Portable square_root(const Portable& a) {
 inline Portable larger(const Portable& a, const Portable& b) {
   return Portable::each([&](int i) { return a.x[i] > b.x[i] ? a.x[i] : b.x[i]; });
 }
-inline Portable where_less(const Portable& a, const Portable& b, const Portable& then, const Portable& otherwise) {
+inline Portable where_less(const Portable& a, const Portable& b, const Portable& then,
+                           const Portable& otherwise) {
   return Portable::each([&](int i) { return a.x[i] < b.x[i] ? then.x[i] : otherwise.x[i]; });
 }
 inline Portable power_of_two(const Portable& shifted) {
-  return Portable::each([&](int i) { return std::bit_cast<float>((std::bit_cast<uint32_t>(shifted.x[i]) << 23) + (127u << 23)); });
+  return Portable::each([&](int i) {
+    return std::bit_cast<float>((std::bit_cast<uint32_t>(shifted.x[i]) << 23) + (127u << 23));
+  });
 }
 
 }  // namespace strait::cpu

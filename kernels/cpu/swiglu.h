@@ -1,4 +1,5 @@
-// SwiGLU forward and backward, element by element: reads 2F (backward 3F), writes F (2F) elements a row. Row-local.
+// SwiGLU forward and backward, element by element: reads 2F (backward 3F), writes F (2F) elements a
+// row. Row-local.
 #pragma once
 
 #include "kernels/cpu/exponential.h"
@@ -43,7 +44,8 @@ void swiglu_backward(Tensor dgate_up, Tensor dy, Tensor gate_up, int threads) {
         T* out = dgate_up.as<T>() + n * 2 * F;
         const T* gate = gate_up.as<const T>() + n * 2 * F;
         for_groups(F, [&](int64_t f, auto lanes) {
-          const V g = load<V>(gate + f, lanes), u = load<V>(gate + F + f, lanes), d = load<V>(dy.as<const T>() + n * F + f, lanes);
+          const V g = load<V>(gate + f, lanes), u = load<V>(gate + F + f, lanes),
+                  d = load<V>(dy.as<const T>() + n * F + f, lanes);
           const V s = logistic(g), one = V::set1(1.0f);
           store(out + f, d * u * s * fma(g, one - s, one), lanes);
           store(out + F + f, d * g * s, lanes);

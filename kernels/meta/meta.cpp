@@ -1,6 +1,7 @@
-// The backend that computes nothing: the contract is checked and the cost is booked, as on every backend, but there is no
-// memory behind a tensor. A run of 100 billion parameters costs seconds, and its dry run sizes the arenas of the others.
-// allocate() only remembers the size; upload() is dropped, download() gives zeros.
+// The backend that computes nothing: the contract is checked and the cost is booked, as on every
+// backend, but there is no memory behind a tensor. A run of 100 billion parameters costs seconds,
+// and its dry run sizes the arenas of the others. allocate() only remembers the size; upload() is
+// dropped, download() gives zeros.
 #include <cstring>
 
 #include "kernels/backend.h"
@@ -17,7 +18,9 @@ class MetaBackend final : public Backend {
  public:
   const char* name() const override { return "meta"; }
   bool host_memory() const override { return false; }
-  std::unique_ptr<DeviceMemory> allocate(size_t bytes) override { return std::make_unique<NoMemory>(bytes); }
+  std::unique_ptr<DeviceMemory> allocate(size_t bytes) override {
+    return std::make_unique<NoMemory>(bytes);
+  }
   void upload(const Tensor&, const void*) override {}
   void download(void* host, const Tensor& device) override { std::memset(host, 0, device.bytes()); }
   void synchronize() override {}
@@ -33,10 +36,11 @@ class MetaBackend final : public Backend {
   void do_rope(Tensor, Tensor, Tensor, bool) override {}
   void do_swiglu_forward(Tensor, Tensor) override {}
   void do_swiglu_backward(Tensor, Tensor, Tensor) override {}
-  void do_attention_forward(Tensor, Tensor, Tensor, Tensor, Tensor, const AttentionMask&, double) override {}
+  void do_attention_forward(Tensor, Tensor, Tensor, Tensor, Tensor, const AttentionMask&,
+                            double) override {}
   void do_attention_delta(Tensor, Tensor, Tensor) override {}
-  void do_attention_backward(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, const AttentionMask&, double,
-                             bool) override {}
+  void do_attention_backward(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
+                             const AttentionMask&, double, bool) override {}
   void do_gather_rows(Tensor, Tensor, Tensor) override {}
   void do_scatter_add_rows(Tensor, Tensor, Tensor) override {}
   void do_add_gathered_rows(Tensor, Tensor, Tensor, Tensor, double) override {}

@@ -1,12 +1,13 @@
-// AdamW with decoupled weight decay (Loshchilov & Hutter 2019), element by element, over flat buffers.
+// AdamW with decoupled weight decay (Loshchilov & Hutter 2019), element by element, over flat
+// buffers.
 #include <cmath>
 
 #include "kernels/reference/reference.h"
 
 namespace strait {
 
-void ReferenceBackend::do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale,
-                                const AdamWParameters& p) {
+void ReferenceBackend::do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad,
+                                Tensor grad_scale, const AdamWParameters& p) {
   const double correction1 = 1.0 - std::pow(p.beta1, static_cast<double>(p.step));
   const double correction2 = 1.0 - std::pow(p.beta2, static_cast<double>(p.step));
   for (int64_t i = 0; i < master.elements(); ++i) {
@@ -14,7 +15,9 @@ void ReferenceBackend::do_adamw(Tensor master, Tensor compute, Tensor m, Tensor 
     const double mean = p.beta1 * get(flat(m), i) + (1.0 - p.beta1) * g;
     const double square = p.beta2 * get(flat(v), i) + (1.0 - p.beta2) * g * g;
     const double old = get(flat(master), i);
-    const double updated = old - p.lr * (mean / correction1 / (std::sqrt(square / correction2) + p.eps) + p.weight_decay * old);
+    const double updated =
+        old - p.lr * (mean / correction1 / (std::sqrt(square / correction2) + p.eps) +
+                      p.weight_decay * old);
     set(flat(m), mean, i);
     set(flat(v), square, i);
     set(flat(master), updated, i);

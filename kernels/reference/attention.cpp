@@ -1,6 +1,7 @@
-// Attention of one (query block, key block) pair, head by head (specs/context_parallelism.md 3.1 and 3.3):
-// S[u,v] = scale q_u . k_v where allowed, lse[u] = ln sum_v exp S[u,v], o_u = sum_v exp(S[u,v] - lse[u]) v_v; backward with
-// P = exp(S - lse): dV += P^T dO, dS = P (dO V^T - delta), dQ += scale dS K, dK += scale dS^T Q.
+// Attention of one (query block, key block) pair, head by head (specs/context_parallelism.md 3.1
+// and 3.3): S[u,v] = scale q_u . k_v where allowed, lse[u] = ln sum_v exp S[u,v], o_u = sum_v
+// exp(S[u,v] - lse[u]) v_v; backward with P = exp(S - lse): dV += P^T dO, dS = P (dO V^T - delta),
+// dQ += scale dS K, dK += scale dS^T Q.
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -14,10 +15,12 @@ constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
 
 bool allowed(const AttentionMask& mask, int64_t b, int64_t u, int64_t v) {
   if (mask.causal && get_id(mask.k_position, v) > get_id(mask.q_position, u)) return false;
-  return !mask.q_document.defined() || get_id(mask.q_document, b, u) == get_id(mask.k_document, b, v);
+  return !mask.q_document.defined() ||
+         get_id(mask.q_document, b, u) == get_id(mask.k_document, b, v);
 }
 
-double dot(const Tensor& x, const Tensor& y, int64_t b, int64_t u, int64_t hx, int64_t v, int64_t hy) {
+double dot(const Tensor& x, const Tensor& y, int64_t b, int64_t u, int64_t hx, int64_t v,
+           int64_t hy) {
   double sum = 0;
   for (int64_t d = 0; d < x.size(3); ++d) sum += get(x, b, u, hx, d) * get(y, b, v, hy, d);
   return sum;
@@ -28,7 +31,8 @@ void store(const Tensor& t, const std::vector<double>& values, bool accumulate) 
   for (int64_t b = 0; b < t.size(0); ++b)
     for (int64_t u = 0; u < t.size(1); ++u)
       for (int64_t h = 0; h < t.size(2); ++h)
-        for (int64_t d = 0; d < t.size(3); ++d) set(t, values[i++] + (accumulate ? get(t, b, u, h, d) : 0.0), b, u, h, d);
+        for (int64_t d = 0; d < t.size(3); ++d)
+          set(t, values[i++] + (accumulate ? get(t, b, u, h, d) : 0.0), b, u, h, d);
 }
 
 // The place of (b, u, h, 0) in a contiguous copy of `t`.
@@ -38,16 +42,18 @@ size_t row(const Tensor& t, int64_t b, int64_t u, int64_t h) {
 
 }  // namespace
 
-void ReferenceBackend::do_attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionMask& mask,
-                                            double scale) {
-  const int64_t B = q.size(0), Tq = q.size(1), H = q.size(2), Dh = q.size(3), Tk = k.size(1), group = H / k.size(2);
+void ReferenceBackend::do_attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v,
+                                            const AttentionMask& mask, double scale) {
+  const int64_t B = q.size(0), Tq = q.size(1), H = q.size(2), Dh = q.size(3), Tk = k.size(1),
+                group = H / k.size(2);
   std::vector<double> score(static_cast<size_t>(Tk));
   for (int64_t b = 0; b < B; ++b)
     for (int64_t h = 0; h < H; ++h)
       for (int64_t u = 0; u < Tq; ++u) {
         double largest = kMinusInfinity;
         for (int64_t j = 0; j < Tk; ++j) {
-          score[static_cast<size_t>(j)] = allowed(mask, b, u, j) ? scale * dot(q, k, b, u, h, j, h / group) : kMinusInfinity;
+          score[static_cast<size_t>(j)] =
+              allowed(mask, b, u, j) ? scale * dot(q, k, b, u, h, j, h / group) : kMinusInfinity;
           largest = std::max(largest, score[static_cast<size_t>(j)]);
         }
         double sum = 0;
@@ -58,7 +64,8 @@ void ReferenceBackend::do_attention_forward(Tensor o, Tensor lse, Tensor q, Tens
         set(lse, largest == kMinusInfinity ? kMinusInfinity : largest + std::log(sum), b, h, u);
         for (int64_t d = 0; d < Dh; ++d) {
           double value = 0;
-          for (int64_t j = 0; j < Tk; ++j) value += score[static_cast<size_t>(j)] * get(v, b, j, h / group, d);
+          for (int64_t j = 0; j < Tk; ++j)
+            value += score[static_cast<size_t>(j)] * get(v, b, j, h / group, d);
           set(o, sum == 0.0 ? 0.0 : value / sum, b, u, h, d);
         }
       }
@@ -70,10 +77,14 @@ void ReferenceBackend::do_attention_delta(Tensor delta, Tensor dout, Tensor o) {
       for (int64_t h = 0; h < o.size(2); ++h) set(delta, dot(dout, o, b, u, h, u, h), b, h, u);
 }
 
-void ReferenceBackend::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v, Tensor lse,
-                                             Tensor delta, const AttentionMask& mask, double scale, bool accumulate) {
-  const int64_t B = q.size(0), Tq = q.size(1), H = q.size(2), Dh = q.size(3), Tk = k.size(1), group = H / k.size(2);
-  std::vector<double> gq(static_cast<size_t>(q.elements())), gk(static_cast<size_t>(k.elements())), gv(gk.size());
+void ReferenceBackend::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
+                                             Tensor k, Tensor v, Tensor lse, Tensor delta,
+                                             const AttentionMask& mask, double scale,
+                                             bool accumulate) {
+  const int64_t B = q.size(0), Tq = q.size(1), H = q.size(2), Dh = q.size(3), Tk = k.size(1),
+                group = H / k.size(2);
+  std::vector<double> gq(static_cast<size_t>(q.elements())), gk(static_cast<size_t>(k.elements())),
+      gv(gk.size());
   for (int64_t b = 0; b < B; ++b)
     for (int64_t h = 0; h < H; ++h)
       for (int64_t u = 0; u < Tq; ++u)

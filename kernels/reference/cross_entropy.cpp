@@ -1,4 +1,5 @@
-// loss[n] = ln sum_v exp(z[n,v]) - z[n,target]; gradient scale (softmax(z) - onehot(target)), both 0 for ignored rows.
+// loss[n] = ln sum_v exp(z[n,v]) - z[n,target]; gradient scale (softmax(z) - onehot(target)), both
+// 0 for ignored rows.
 #include <algorithm>
 #include <cmath>
 
@@ -6,7 +7,8 @@
 
 namespace strait {
 
-void ReferenceBackend::do_cross_entropy(Tensor loss, Tensor logits, Tensor targets, double scale, bool gradient) {
+void ReferenceBackend::do_cross_entropy(Tensor loss, Tensor logits, Tensor targets, double scale,
+                                        bool gradient) {
   const int64_t N = logits.size(0), V = logits.size(1);
   check_ids(Op::cross_entropy, "targets", targets, -1, V);
   for (int64_t n = 0; n < N; ++n) {

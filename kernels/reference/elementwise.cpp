@@ -1,4 +1,5 @@
-// y = a + b, y += alpha x, y = alpha y, y = round(x), y = value; sum of x and of x^2; normal random numbers by index.
+// y = a + b, y += alpha x, y = alpha y, y = round(x), y = value; sum of x and of x^2; normal random
+// numbers by index.
 #include "kernels/reference/reference.h"
 
 namespace strait {
@@ -23,7 +24,8 @@ void ReferenceBackend::do_add(Tensor y, Tensor a, Tensor b) {
 }
 
 void ReferenceBackend::do_axpy(Tensor y, double alpha, Tensor x) {
-  for (int64_t i = 0; i < y.elements(); ++i) set(flat(y), get(flat(y), i) + alpha * get(flat(x), i), i);
+  for (int64_t i = 0; i < y.elements(); ++i)
+    set(flat(y), get(flat(y), i) + alpha * get(flat(x), i), i);
 }
 
 void ReferenceBackend::do_scale(Tensor y, double alpha) {
@@ -54,8 +56,10 @@ void ReferenceBackend::do_sum_squares(Tensor out, Tensor x) {
   set(out, sum, 0);
 }
 
-void ReferenceBackend::do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) {
-  for (int64_t i = 0; i < y.elements(); ++i) set(flat(y), stddev * normal_at(rng, stream, static_cast<uint64_t>(i)), i);
+void ReferenceBackend::do_random_normal(Tensor y, const Philox& rng, uint64_t stream,
+                                        double stddev) {
+  for (int64_t i = 0; i < y.elements(); ++i)
+    set(flat(y), stddev * normal_at(rng, stream, static_cast<uint64_t>(i)), i);
 }
 
 std::unique_ptr<Backend> make_reference_backend() { return std::make_unique<ReferenceBackend>(); }

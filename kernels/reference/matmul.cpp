@@ -3,12 +3,15 @@
 
 namespace strait {
 
-void ReferenceBackend::do_matmul(Tensor y, Tensor a, bool transpose_a, Tensor b, bool transpose_b, bool accumulate) {
+void ReferenceBackend::do_matmul(Tensor y, Tensor a, bool transpose_a, Tensor b, bool transpose_b,
+                                 bool accumulate) {
   const int64_t M = y.size(0), N = y.size(1), K = a.size(transpose_a ? 0 : 1);
   for (int64_t m = 0; m < M; ++m)
     for (int64_t n = 0; n < N; ++n) {
       double sum = accumulate ? get(y, m, n) : 0.0;
-      for (int64_t k = 0; k < K; ++k) sum += (transpose_a ? get(a, k, m) : get(a, m, k)) * (transpose_b ? get(b, n, k) : get(b, k, n));
+      for (int64_t k = 0; k < K; ++k)
+        sum += (transpose_a ? get(a, k, m) : get(a, m, k)) *
+               (transpose_b ? get(b, n, k) : get(b, k, n));
       set(y, sum, m, n);
     }
 }

@@ -1,6 +1,7 @@
-// Every op as plain double-precision loops, stated like the mathematics: documentation of the ops and oracle of their tests.
-// Takes any dtype that the op list allows, and f64 for all of them; everything is read as double, computed in double and
-// rounded once, where it is stored. One thread, no blocking, no tricks.
+// Every op as plain double-precision loops, stated like the mathematics: documentation of the ops
+// and oracle of their tests. Takes any dtype that the op list allows, and f64 for all of them;
+// everything is read as double, computed in double and rounded once, where it is stored. One
+// thread, no blocking, no tricks.
 #pragma once
 
 #include <array>
@@ -16,12 +17,18 @@ double get(const Tensor& t, Index... index) {
   int64_t offset = 0;
   for (size_t i = 0; i < at.size(); ++i) offset += at[i] * t.strides[i];
   switch (t.dtype) {
-    case DType::f64: return t.as<const double>()[offset];
-    case DType::f32: return static_cast<double>(t.as<const float>()[offset]);
-    case DType::bf16: return static_cast<double>(static_cast<float>(t.as<const bfloat16>()[offset]));
-    case DType::i32: return t.as<const int32_t>()[offset];
-    case DType::u16: return t.as<const uint16_t>()[offset];
-    case DType::u8: return t.as<const uint8_t>()[offset];
+    case DType::f64:
+      return t.as<const double>()[offset];
+    case DType::f32:
+      return static_cast<double>(t.as<const float>()[offset]);
+    case DType::bf16:
+      return static_cast<double>(static_cast<float>(t.as<const bfloat16>()[offset]));
+    case DType::i32:
+      return t.as<const int32_t>()[offset];
+    case DType::u16:
+      return t.as<const uint16_t>()[offset];
+    case DType::u8:
+      return t.as<const uint8_t>()[offset];
   }
   return 0;
 }
@@ -38,12 +45,24 @@ void set(const Tensor& t, double value, Index... index) {
   int64_t offset = 0;
   for (size_t i = 0; i < at.size(); ++i) offset += at[i] * t.strides[i];
   switch (t.dtype) {
-    case DType::f64: t.as<double>()[offset] = value; break;
-    case DType::f32: t.as<float>()[offset] = static_cast<float>(value); break;
-    case DType::bf16: t.as<bfloat16>()[offset] = bfloat16(static_cast<float>(value)); break;
-    case DType::i32: t.as<int32_t>()[offset] = static_cast<int32_t>(value); break;
-    case DType::u16: t.as<uint16_t>()[offset] = static_cast<uint16_t>(value); break;
-    case DType::u8: t.as<uint8_t>()[offset] = static_cast<uint8_t>(value); break;
+    case DType::f64:
+      t.as<double>()[offset] = value;
+      break;
+    case DType::f32:
+      t.as<float>()[offset] = static_cast<float>(value);
+      break;
+    case DType::bf16:
+      t.as<bfloat16>()[offset] = bfloat16(static_cast<float>(value));
+      break;
+    case DType::i32:
+      t.as<int32_t>()[offset] = static_cast<int32_t>(value);
+      break;
+    case DType::u16:
+      t.as<uint16_t>()[offset] = static_cast<uint16_t>(value);
+      break;
+    case DType::u8:
+      t.as<uint8_t>()[offset] = static_cast<uint8_t>(value);
+      break;
   }
 }
 
@@ -57,21 +76,27 @@ class ReferenceBackend final : public HostBackend {
  protected:
   bool has_f64() const override { return true; }
 
-  void do_matmul(Tensor y, Tensor a, bool transpose_a, Tensor b, bool transpose_b, bool accumulate) override;
+  void do_matmul(Tensor y, Tensor a, bool transpose_a, Tensor b, bool transpose_b,
+                 bool accumulate) override;
   void do_rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor w, double eps) override;
-  void do_add_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor delta, Tensor w, double eps) override;
-  void do_rmsnorm_backward(Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w, Tensor rstd, bool accumulate_dx) override;
+  void do_add_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor delta, Tensor w,
+                              double eps) override;
+  void do_rmsnorm_backward(Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w, Tensor rstd,
+                           bool accumulate_dx) override;
   void do_rope(Tensor x, Tensor table, Tensor positions, bool inverse) override;
   void do_swiglu_forward(Tensor y, Tensor gate_up) override;
   void do_swiglu_backward(Tensor dgate_up, Tensor dy, Tensor gate_up) override;
-  void do_attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v, const AttentionMask& mask, double scale) override;
+  void do_attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v,
+                            const AttentionMask& mask, double scale) override;
   void do_attention_delta(Tensor delta, Tensor dout, Tensor o) override;
-  void do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k, Tensor v, Tensor lse, Tensor delta,
-                             const AttentionMask& mask, double scale, bool accumulate) override;
+  void do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
+                             Tensor v, Tensor lse, Tensor delta, const AttentionMask& mask,
+                             double scale, bool accumulate) override;
   void do_gather_rows(Tensor y, Tensor table, Tensor ids) override;
   void do_scatter_add_rows(Tensor dtable, Tensor dy, Tensor ids) override;
   void do_add_gathered_rows(Tensor y, Tensor x, Tensor table, Tensor ids, double alpha) override;
-  void do_cross_entropy(Tensor loss, Tensor logits, Tensor targets, double scale, bool gradient) override;
+  void do_cross_entropy(Tensor loss, Tensor logits, Tensor targets, double scale,
+                        bool gradient) override;
   void do_add(Tensor y, Tensor a, Tensor b) override;
   void do_axpy(Tensor y, double alpha, Tensor x) override;
   void do_scale(Tensor y, double alpha) override;
@@ -79,7 +104,8 @@ class ReferenceBackend final : public HostBackend {
   void do_fill(Tensor y, double value) override;
   void do_sum(Tensor out, Tensor x) override;
   void do_sum_squares(Tensor out, Tensor x) override;
-  void do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale, const AdamWParameters& p) override;
+  void do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale,
+                const AdamWParameters& p) override;
   void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) override;
 };
 

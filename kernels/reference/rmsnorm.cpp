@@ -1,5 +1,5 @@
-// RMSNorm (Zhang & Sennrich 2019): y = x rstd w, rstd = (mean x^2 + eps)^(-1/2); its gradient, with xh = x rstd:
-// dx = rstd (dy w - xh mean(dy w xh)), dw = sum over rows of dy xh.
+// RMSNorm (Zhang & Sennrich 2019): y = x rstd w, rstd = (mean x^2 + eps)^(-1/2); its gradient, with
+// xh = x rstd: dx = rstd (dy w - xh mean(dy w xh)), dw = sum over rows of dy xh.
 #include <cmath>
 
 #include "kernels/reference/reference.h"
@@ -17,12 +17,14 @@ void ReferenceBackend::do_rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tenso
   }
 }
 
-void ReferenceBackend::do_add_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x, Tensor delta, Tensor w, double eps) {
+void ReferenceBackend::do_add_rmsnorm_forward(Tensor sum, Tensor y, Tensor rstd, Tensor x,
+                                              Tensor delta, Tensor w, double eps) {
   do_add(sum, x, delta);
   do_rmsnorm_forward(y, rstd, sum, w, eps);
 }
 
-void ReferenceBackend::do_rmsnorm_backward(Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w, Tensor rstd, bool accumulate_dx) {
+void ReferenceBackend::do_rmsnorm_backward(Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w,
+                                           Tensor rstd, bool accumulate_dx) {
   const int64_t N = x.size(0), C = x.size(1);
   for (int64_t n = 0; n < N; ++n) {
     const double r = get(rstd, n);

@@ -1,5 +1,5 @@
-// Rotary position embedding (Su et al. 2021), rotating halves: (x_i, x_{i+Dh/2}) turns by the angle whose cosine and sine
-// stand in the table's row of the token's position; `inverse` turns it back.
+// Rotary position embedding (Su et al. 2021), rotating halves: (x_i, x_{i+Dh/2}) turns by the angle
+// whose cosine and sine stand in the table's row of the token's position; `inverse` turns it back.
 #include "kernels/reference/reference.h"
 
 namespace strait {

@@ -1,5 +1,5 @@
-// SwiGLU (Shazeer 2020): y = silu(g) u with silu(g) = g s(g), s the logistic function; its gradient:
-// dg = dy u s(g) (1 + g (1 - s(g))), du = dy silu(g).
+// SwiGLU (Shazeer 2020): y = silu(g) u with silu(g) = g s(g), s the logistic function; its
+// gradient: dg = dy u s(g) (1 + g (1 - s(g))), du = dy silu(g).
 #include <cmath>
 
 #include "kernels/reference/reference.h"

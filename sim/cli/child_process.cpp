@@ -17,7 +17,9 @@ extern char** environ;
 namespace strait::cli {
 namespace {
 
-[[noreturn]] void fail(int error, const std::string& what) { throw std::system_error(error, std::generic_category(), what); }
+[[noreturn]] void fail(int error, const std::string& what) {
+  throw std::system_error(error, std::generic_category(), what);
+}
 
 struct Pipe {
   int read = -1, write = -1;
@@ -38,7 +40,8 @@ void read_lines(int fd, const std::function<void(const std::string&)>& on_line) 
     if (n <= 0) break;
     pending.append(buffer, static_cast<size_t>(n));
     size_t begin = 0;
-    for (size_t end; (end = pending.find('\n', begin)) != std::string::npos; begin = end + 1) on_line(pending.substr(begin, end - begin));
+    for (size_t end; (end = pending.find('\n', begin)) != std::string::npos; begin = end + 1)
+      on_line(pending.substr(begin, end - begin));
     pending.erase(0, begin);
   }
   if (!pending.empty()) on_line(pending);
@@ -46,7 +49,8 @@ void read_lines(int fd, const std::function<void(const std::string&)>& on_line) 
 
 }  // namespace
 
-ChildProcess::ChildProcess(const std::vector<std::string>& arguments, std::function<void(const std::string&)> on_line) {
+ChildProcess::ChildProcess(const std::vector<std::string>& arguments,
+                           std::function<void(const std::string&)> on_line) {
   signal(SIGPIPE, SIG_IGN);
   Pipe in, out;
   posix_spawn_file_actions_t actions;
@@ -107,8 +111,11 @@ int ChildProcess::wait() {
 }
 
 std::string sibling_program(const std::string& name) {
-  const std::filesystem::path path = std::filesystem::read_symlink("/proc/self/exe").parent_path() / name;
-  if (!std::filesystem::exists(path)) throw std::runtime_error(path.string() + " is missing; it is built and installed together with strait");
+  const std::filesystem::path path =
+      std::filesystem::read_symlink("/proc/self/exe").parent_path() / name;
+  if (!std::filesystem::exists(path))
+    throw std::runtime_error(path.string() +
+                             " is missing; it is built and installed together with strait");
   return path.string();
 }
 

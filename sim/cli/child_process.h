@@ -15,7 +15,8 @@ class ChildProcess {
  public:
   // `arguments[0]` is the program's path. `on_line` is called from a thread of its own. Standard error is inherited.
   // Throws std::system_error if it cannot be started.
-  ChildProcess(const std::vector<std::string>& arguments, std::function<void(const std::string&)> on_line);
+  ChildProcess(const std::vector<std::string>& arguments,
+               std::function<void(const std::string&)> on_line);
   // Closes its input and waits for it.
   ~ChildProcess();
   ChildProcess(const ChildProcess&) = delete;

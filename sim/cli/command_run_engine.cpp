@@ -1,4 +1,5 @@
-// strait run SCENARIO.json: trains, writes the record, and lets strait-sim say, beside it, when everything would have happened.
+// strait run SCENARIO.json: trains, writes the record, and lets strait-sim say, beside it, when
+// everything would have happened.
 #include <fmt/format.h>
 
 #include <atomic>
@@ -25,7 +26,8 @@ namespace fs = std::filesystem;
 
 std::atomic<bool> stop_asked{false};
 
-// The first Ctrl-C ends the run after the step under way, with whole files; the second ends it at once.
+// The first Ctrl-C ends the run after the step under way, with whole files; the second ends it at
+// once.
 void stop_on_interrupt() {
   struct sigaction action {};
   action.sa_handler = [](int) { stop_asked = true; };
@@ -61,7 +63,9 @@ Job prepare(const RunArguments& a) {
   } catch (const std::invalid_argument& e) {
     throw WrongInput{fmt::format("{}: {}", a.scenario, e.what())};
   }
-  job.scenario.devices.backend = job.backend == BackendKind::cuda ? scenario::Backend::cuda : job.backend == BackendKind::meta ? scenario::Backend::meta : scenario::Backend::cpu;
+  job.scenario.devices.backend = job.backend == BackendKind::cuda   ? scenario::Backend::cuda
+                                 : job.backend == BackendKind::meta ? scenario::Backend::meta
+                                                                    : scenario::Backend::cpu;
   job.scenario.model.vocabulary = job.config.shape.vocabulary;
   job.plan = dry_run(job.config);
   return job;
@@ -73,37 +77,51 @@ void print_start(const Job& job, const fs::path& directory) {
   for (const RankPlan& p : job.plan.ranks) parameters += p.parameters;
   const StepBytes b = bytes_of(job.plan.step);
   fmt::print("run               {}\n", directory.string());
-  fmt::print("model             {:.3g} M parameters on {} stages, {}, {}\n", static_cast<double>(parameters) / 1e6, c.pipeline, name_of(job.backend), c.dtype == DType::bf16 ? "bf16" : "fp32");
+  fmt::print("model             {:.3g} M parameters on {} stages, {}, {}\n",
+             static_cast<double>(parameters) / 1e6, c.pipeline, name_of(job.backend),
+             c.dtype == DType::bf16 ? "bf16" : "fp32");
   if (!job.data.description.empty()) fmt::print("data              {}\n", job.data.description);
-  fmt::print("boundaries        {}, {} a step, wire ratio {:.2f}x\n", c.method.method, bytes_text(static_cast<double>(b.all())), b.wire_ratio());
+  fmt::print("boundaries        {}, {} a step, wire ratio {:.2f}x\n", c.method.method,
+             bytes_text(static_cast<double>(b.all())), b.wire_ratio());
   if (job.scenario.network.model != sim::NetworkModel::packet) return;
   const double packet = predict_packet_seconds(job.scenario, job.plan.step);
-  fmt::print("packet model      about {} of host time, beside the training\n", duration_text(packet));
-  const double training = job.backend == BackendKind::cpu ? predict_training_seconds(c, job.plan.step, host_threads(job.scenario)) : 0;
+  fmt::print("packet model      about {} of host time, beside the training\n",
+             duration_text(packet));
+  const double training =
+      job.backend == BackendKind::cpu
+          ? predict_training_seconds(c, job.plan.step, host_threads(job.scenario))
+          : 0;
   if (packet > training) {
-    fmt::print("                  that is more than the training itself (about {}); --set network.model=fluid is faster\n", duration_text(training));
+    fmt::print(
+        "                  that is more than the training itself (about {}); --set "
+        "network.model=fluid is faster\n",
+        duration_text(training));
   }
 }
 
 // What the user reads last. The same figures are in summary.json.
-void print_end(const Job& job, const fs::path& directory, const Recording& r, const Simulator& simulator) {
+void print_end(const Job& job, const fs::path& directory, const Recording& r,
+               const Simulator& simulator) {
   ComparisonRow own;
   own.method = std::string(job.scenario.compression.pipeline.method());
   const auto rank = make_method(job.config.method, job.config.shape, job.config.dtype)->rank();
   if (rank) own.method += fmt::format(" rank {}", *rank);
   own.network = job.scenario.network.preset.empty() ? "as given" : job.scenario.network.preset;
   own.virtual_seconds = simulator.last_seconds();
-  own.simulated_steps = simulator.steps();
-  own.step_seconds = own.simulated_steps > 1 ? (own.virtual_seconds - simulator.first_step_seconds()) / static_cast<double>(own.simulated_steps - 1) : own.virtual_seconds;
+  own.step_seconds = mean_step_seconds(simulator);
   const double tokens = static_cast<double>(job.config.batch) * job.config.shape.context;
   own.tokens_per_second = tokens / own.step_seconds;
   own.bytes_per_step = static_cast<double>(bytes_of(job.plan.step).all());
   std::vector<ComparisonRow> rows = {own};
   if (!r.result.stopped) rows = compare(directory, job.scenario, job.config, own);
   print_rows(rows);
-  fmt::print("\nhost time         {} for {} steps ({:.0f} tokens/s)\n", duration_text(r.host_seconds), r.result.steps, tokens * static_cast<double>(r.result.steps) / r.host_seconds);
-  for (const char* file : {"summary.json", "steps.csv", "evals.csv", "ranks.csv", "links.csv", "messages.csv", "timeline.json"}) {
-    if (fs::exists(directory / file)) fmt::print("                  {}\n", (directory / file).string());
+  fmt::print("\nhost time         {} for {} steps ({:.0f} tokens/s)\n",
+             duration_text(r.host_seconds), r.result.steps,
+             tokens * static_cast<double>(r.result.steps) / r.host_seconds);
+  for (const char* file : {"summary.json", "steps.csv", "evals.csv", "ranks.csv", "links.csv",
+                           "messages.csv", "timeline.json"}) {
+    if (fs::exists(directory / file))
+      fmt::print("                  {}\n", (directory / file).string());
   }
 }
 
@@ -117,18 +135,26 @@ int run_command(const RunArguments& a) {
   stop_on_interrupt();
 
   Progress progress(job.config.steps, a.quiet);
-  Simulator simulator({directory, {}, {}, {}, true}, [&](const nlohmann::ordered_json& line) { progress.simulated(line.value("step", int64_t{0}), line.value("time_s", 0.0)); });
-  const Recording r = train_into(directory, job.scenario, job.config, job.backend, job.data.source.get(), job.data.hash, job.plan.ranks,
-                                 [&](const record::StepLog& step) { progress.trained(step); }, [] { return stop_asked.load(); });
+  Simulator simulator({directory, {}, {}, {}, true}, [&](const nlohmann::ordered_json& line) {
+    progress.simulated(line.value("step", int64_t{0}), line.value("time_s", 0.0));
+  });
+  const Recording r = train_into(
+      directory, job.scenario, job.config, job.backend, job.data.source.get(), job.data.hash,
+      job.plan.ranks, [&](const record::StepLog& step) { progress.trained(step); },
+      [] { return stop_asked.load(); });
   const int status = simulator.finish();
   progress.finish();
   if (status != 0) {
-    fmt::print(stderr, "strait: strait-sim ended with status {}; the record is whole: `strait-sim {}` makes the files from it\n", status, directory.string());
+    fmt::print(stderr,
+               "strait: strait-sim ended with status {}; the record is whole: `strait-sim {}` "
+               "makes the files from it\n",
+               status, directory.string());
     return status == kWrongInput ? kWrongInput : kFailed;
   }
   print_end(job, directory, r, simulator);
   if (r.result.stopped) {
-    fmt::print("interrupted after step {} of {}: the files are whole up to there\n", r.result.steps, job.config.steps);
+    fmt::print("interrupted after step {} of {}: the files are whole up to there\n", r.result.steps,
+               job.config.steps);
     return kInterrupted;
   }
   return kDone;

@@ -7,7 +7,8 @@
 namespace strait::cli {
 
 int schema_command(const std::string& what) {
-  if (what != "scenario") throw WrongInput{fmt::format("strait schema: found \"{}\"; allowed: scenario", what)};
+  if (what != "scenario")
+    throw WrongInput{fmt::format("strait schema: found \"{}\"; allowed: scenario", what)};
   fmt::print("{}\n", scenario::schema().dump(2));
   return kDone;
 }

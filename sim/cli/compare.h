@@ -1,5 +1,6 @@
-// The closing table of a run: the same record over other networks, and the uncompressed method over all of them. The
-// uncompressed messages come from a run on the meta backend, so no second training is needed.
+// The closing table of a run: the same record over other networks, and the uncompressed method over
+// all of them. The uncompressed messages come from a run on the meta backend, so no second training
+// is needed.
 #pragma once
 
 #include <filesystem>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "engine/trainer.h"
+#include "sim/cli/simulator.h"
 #include "sim/scenario/scenario.h"
 
 namespace strait::cli {
@@ -17,11 +19,18 @@ struct ComparisonRow {
   double virtual_seconds = 0;  // until the end of the last step
   double tokens_per_second = 0;
   double bytes_per_step = 0;
-  int64_t simulated_steps = 0;  // fewer than the run's: virtual_seconds is extended by step_seconds
+  bool extended =
+      false;  // fewer steps were simulated than the run has: the rest count step_seconds each
 };
 
-// Rows for output.compare_networks, the run's own network first. Writes into RUN/compare/. `own`: the finished run's own row.
-std::vector<ComparisonRow> compare(const std::filesystem::path& run, const scenario::Scenario& scenario, const TrainingConfig& config, const ComparisonRow& own);
+// Over the steps after the first, whose connections are cold.
+double mean_step_seconds(const Simulator& simulator);
+
+// Rows for output.compare_networks, the run's own network first. Writes into RUN/compare/. `own`:
+// the finished run's own row.
+std::vector<ComparisonRow> compare(const std::filesystem::path& run,
+                                   const scenario::Scenario& scenario, const TrainingConfig& config,
+                                   const ComparisonRow& own);
 
 void print_rows(const std::vector<ComparisonRow>& rows);
 

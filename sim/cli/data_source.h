@@ -12,14 +12,15 @@ namespace strait::cli {
 
 struct OpenedData {
   std::unique_ptr<BatchSource> source;
-  int vocabulary = 0;         // rows of the embedding, padding included
-  std::string hash;           // of tokens and tokenizer, for the summary
-  std::string description;    // one line for people
+  int vocabulary = 0;       // rows of the embedding, padding included
+  std::string hash;         // of tokens and tokenizer, for the summary
+  std::string description;  // one line for people
 };
 
 // Fetches, tokenises and opens what the scenario names; `notice` gets one line for each thing that takes long.
 // Throws std::invalid_argument or std::runtime_error with a text the user can act on.
-OpenedData open_data(const scenario::Scenario& scenario, const std::function<void(const std::string&)>& notice);
+OpenedData open_data(const scenario::Scenario& scenario,
+                     const std::function<void(const std::string&)>& notice);
 
 // The vocabulary as far as it is known without touching the data: stated by the model or the tokenizer; 0 if it is not.
 int stated_vocabulary(const scenario::Scenario& scenario);

@@ -13,14 +13,19 @@ namespace {
 class DatasetSource final : public BatchSource {
  public:
   explicit DatasetSource(Dataset dataset) : dataset_(std::move(dataset)) {}
-  void training(int64_t index, int32_t* ids, int32_t* targets) const override { fill(dataset_.training, index, ids, targets); }
-  void validation(int64_t index, int32_t* ids, int32_t* targets) const override { fill(dataset_.validation, index, ids, targets); }
+  void training(int64_t index, int32_t* ids, int32_t* targets) const override {
+    fill(dataset_.training, index, ids, targets);
+  }
+  void validation(int64_t index, int32_t* ids, int32_t* targets) const override {
+    fill(dataset_.validation, index, ids, targets);
+  }
 
  private:
   static void fill(const Sampler& sampler, int64_t index, int32_t* ids, int32_t* targets) {
     thread_local std::vector<int32_t> unused;
     unused.resize(static_cast<size_t>(sampler.context()));
-    sampler.fill(index, 1, ids != nullptr ? ids : unused.data(), targets != nullptr ? targets : unused.data());
+    sampler.fill(index, 1, ids != nullptr ? ids : unused.data(),
+                 targets != nullptr ? targets : unused.data());
   }
   Dataset dataset_;
 };
@@ -30,10 +35,13 @@ std::optional<TokenizerSpec> tokenizer_of(const scenario::Data& data) {
   switch (data.tokenizer.kind) {
     case scenario::Tokenizer::Kind::byte:
       // Shards carry their own tokens: the default tokenizer says nothing about them.
-      if (data.format == scenario::DataFormat::llmc || data.format == scenario::DataFormat::nanogpt || find_corpus(data.corpus).shards) return std::nullopt;
+      if (data.format == scenario::DataFormat::llmc ||
+          data.format == scenario::DataFormat::nanogpt || find_corpus(data.corpus).shards)
+        return std::nullopt;
       return spec;
     case scenario::Tokenizer::Kind::sentencepiece:
-    case scenario::Tokenizer::Kind::bpe: break;
+    case scenario::Tokenizer::Kind::bpe:
+      break;
   }
   if (data.tokenizer.path.empty()) {
     spec.kind = TokenizerSpec::Kind::train;
@@ -47,7 +55,8 @@ std::optional<TokenizerSpec> tokenizer_of(const scenario::Data& data) {
 
 }  // namespace
 
-OpenedData open_data(const scenario::Scenario& s, const std::function<void(const std::string&)>& notice) {
+OpenedData open_data(const scenario::Scenario& s,
+                     const std::function<void(const std::string&)>& notice) {
   DataConfig config;
   config.corpus = s.data.corpus;
   config.tokenizer = tokenizer_of(s.data);
@@ -57,10 +66,14 @@ OpenedData open_data(const scenario::Scenario& s, const std::function<void(const
   config.seed = s.seed;
   Dataset dataset = open_dataset(config, notice);
   if (s.training.evaluate_every > 0 && dataset.validation.samples() == 0) {
-    throw std::invalid_argument("/training/evaluate_every asks for evaluation, but data.validation_fraction leaves no validation data");
+    throw std::invalid_argument(
+        "/training/evaluate_every asks for evaluation, but data.validation_fraction leaves no "
+        "validation data");
   }
   if (s.model.vocabulary && *s.model.vocabulary < dataset.vocabulary) {
-    throw std::invalid_argument("/model/vocabulary is " + std::to_string(*s.model.vocabulary) + ", but the tokenizer has " + std::to_string(dataset.vocabulary) + " tokens");
+    throw std::invalid_argument("/model/vocabulary is " + std::to_string(*s.model.vocabulary) +
+                                ", but the tokenizer has " + std::to_string(dataset.vocabulary) +
+                                " tokens");
   }
   OpenedData data;
   data.vocabulary = dataset.padded_vocabulary;
@@ -73,8 +86,10 @@ OpenedData open_data(const scenario::Scenario& s, const std::function<void(const
 int stated_vocabulary(const scenario::Scenario& s) {
   if (s.model.vocabulary) return *s.model.vocabulary;
   if (s.data.tokenizer.vocabulary > 0) return padded_vocabulary(s.data.tokenizer.vocabulary);
-  if (!s.data.tokenizer.path.empty()) return padded_vocabulary(load_sentencepiece(s.data.tokenizer.path)->vocabulary());
-  if (!s.model.preset.empty() && s.data.corpus.empty()) return model_preset(s.model.preset).vocabulary;
+  if (!s.data.tokenizer.path.empty())
+    return padded_vocabulary(load_sentencepiece(s.data.tokenizer.path)->vocabulary());
+  if (!s.model.preset.empty() && s.data.corpus.empty())
+    return model_preset(s.model.preset).vocabulary;
   return padded_vocabulary(byte_tokenizer()->vocabulary());
 }
 

@@ -8,7 +8,9 @@
 namespace strait::cli {
 namespace {
 
-DType to_dtype(scenario::Precision p) { return p == scenario::Precision::bf16 ? DType::bf16 : DType::f32; }
+DType to_dtype(scenario::Precision p) {
+  return p == scenario::Precision::bf16 ? DType::bf16 : DType::f32;
+}
 
 // Preset sizes first, then what the scenario states, then what follows from both.
 strait::ModelShape engine_shape(const scenario::Model& m) {
@@ -26,12 +28,16 @@ strait::ModelShape engine_shape(const scenario::Model& m) {
   set(s.rope_theta, m.rope_theta);
   set(s.norm_eps, m.norm_eps);
   const bool heads_changed = m.width.has_value() || m.heads.has_value();
-  if (m.kv_heads) s.kv_heads = *m.kv_heads;
-  else if (s.kv_heads == 0 || m.heads) s.kv_heads = s.heads;
-  if (m.head_width) s.head_width = *m.head_width;
+  if (m.kv_heads)
+    s.kv_heads = *m.kv_heads;
+  else if (s.kv_heads == 0 || m.heads)
+    s.kv_heads = s.heads;
+  if (m.head_width)
+    s.head_width = *m.head_width;
   else if ((s.head_width == 0 || heads_changed) && s.heads > 0) {
     if (s.width % s.heads != 0) {
-      throw std::invalid_argument(fmt::format("width ({}) is not divisible by heads ({}); state head_width", s.width, s.heads));
+      throw std::invalid_argument(fmt::format(
+          "width ({}) is not divisible by heads ({}); state head_width", s.width, s.heads));
     }
     s.head_width = s.width / s.heads;
   }
@@ -45,7 +51,8 @@ scenario::ModelShape resolve_shape(const scenario::Model& model) {
   strait::ModelShape checked = s;
   if (checked.vocabulary == 0) checked.vocabulary = 1;  // the tokenizer decides later
   validate(checked);
-  return {s.layers, s.width, s.heads, s.kv_heads, s.head_width, s.ffn_width, s.context, s.rope_theta, s.norm_eps};
+  return {s.layers,    s.width,   s.heads,      s.kv_heads, s.head_width,
+          s.ffn_width, s.context, s.rope_theta, s.norm_eps};
 }
 
 TrainingConfig to_training(const scenario::Scenario& s, int vocabulary) {
@@ -61,9 +68,10 @@ TrainingConfig to_training(const scenario::Scenario& s, int vocabulary) {
   c.microbatches = s.training.microbatches;
   c.steps = s.training.steps;
   const scenario::Optimizer& o = s.training.optimizer;
-  c.learning_rate.kind = o.schedule == scenario::LearningRateSchedule::cosine   ? LearningRateSchedule::Kind::cosine
-                         : o.schedule == scenario::LearningRateSchedule::linear ? LearningRateSchedule::Kind::linear
-                                                                                : LearningRateSchedule::Kind::constant;
+  c.learning_rate.kind =
+      o.schedule == scenario::LearningRateSchedule::cosine   ? LearningRateSchedule::Kind::cosine
+      : o.schedule == scenario::LearningRateSchedule::linear ? LearningRateSchedule::Kind::linear
+                                                             : LearningRateSchedule::Kind::constant;
   c.learning_rate.peak = o.lr;
   c.learning_rate.warmup_steps = o.warmup_steps;
   c.learning_rate.total_steps = s.training.steps;
@@ -94,10 +102,15 @@ TrainingConfig to_training(const scenario::Scenario& s, int vocabulary) {
 
 BackendKind to_backend(scenario::Backend backend) {
   switch (backend) {
-    case scenario::Backend::cpu: return BackendKind::cpu;
-    case scenario::Backend::meta: return BackendKind::meta;
-    case scenario::Backend::cuda: make_backend(BackendKind::cuda, 1); return BackendKind::cuda;
-    case scenario::Backend::automatic: break;
+    case scenario::Backend::cpu:
+      return BackendKind::cpu;
+    case scenario::Backend::meta:
+      return BackendKind::meta;
+    case scenario::Backend::cuda:
+      make_backend(BackendKind::cuda, 1);
+      return BackendKind::cuda;
+    case scenario::Backend::automatic:
+      break;
   }
   std::string reason;
   return make_cuda_backend(&reason) ? BackendKind::cuda : BackendKind::cpu;
@@ -105,10 +118,14 @@ BackendKind to_backend(scenario::Backend backend) {
 
 const char* name_of(BackendKind kind) {
   switch (kind) {
-    case BackendKind::cpu: return "cpu";
-    case BackendKind::cuda: return "cuda";
-    case BackendKind::meta: return "meta";
-    case BackendKind::reference: return "reference";
+    case BackendKind::cpu:
+      return "cpu";
+    case BackendKind::cuda:
+      return "cuda";
+    case BackendKind::meta:
+      return "meta";
+    case BackendKind::reference:
+      return "reference";
   }
   return "?";
 }

@@ -14,13 +14,16 @@ scenario::Scenario load(const std::string& file, const std::vector<std::string>&
   if (!result.ok()) throw WrongInput{result.text()};
 #ifdef STRAIT_WITH_ENGINE
   std::string text;
-  for (const scenario::Problem& p : scenario::resolve_model(*result.scenario, resolve_shape, file)) {
+  for (const scenario::Problem& p :
+       scenario::resolve_model(*result.scenario, resolve_shape, file)) {
     if (!text.empty()) text += '\n';
     text += p.text();
   }
   if (!text.empty()) throw WrongInput{text};
   try {
-    to_training(*result.scenario, result.scenario->model.preset.empty() ? 1 : 0);  // an unstated vocabulary is the tokenizer's
+    to_training(*result.scenario, result.scenario->model.preset.empty()
+                                      ? 1
+                                      : 0);  // an unstated vocabulary is the tokenizer's
   } catch (const std::invalid_argument& e) {
     throw WrongInput{file + ": " + e.what()};
   }

@@ -13,7 +13,9 @@ struct StepBytes {
   uint64_t forward = 0, backward = 0, sync = 0, dense = 0;
   int messages = 0;
   uint64_t all() const { return forward + backward + sync; }
-  double wire_ratio() const { return all() == 0 ? 1.0 : static_cast<double>(dense) / static_cast<double>(all()); }
+  double wire_ratio() const {
+    return all() == 0 ? 1.0 : static_cast<double>(dense) / static_cast<double>(all());
+  }
 };
 StepBytes bytes_of(const record::StepLog& step);
 
@@ -21,10 +23,12 @@ struct StepPrediction {
   sim::StepTiming first, steady;  // the first step, with cold connections, and the third
 };
 // Throws std::invalid_argument if devices.timing is "measured": there is nothing to predict from.
-StepPrediction predict_step(const scenario::Scenario& scenario, const record::RecordHeader& header, const record::StepLog& step);
+StepPrediction predict_step(const scenario::Scenario& scenario, const record::RecordHeader& header,
+                            const record::StepLog& step);
 
 // Host seconds that training will take on the CPU: the step's FLOPs at the rate of a matrix product measured now. Within 2x.
-double predict_training_seconds(const TrainingConfig& config, const record::StepLog& step, int host_threads);
+double predict_training_seconds(const TrainingConfig& config, const record::StepLog& step,
+                                int host_threads);
 // Host seconds of the packet simulation of a run. Within 2x.
 double predict_packet_seconds(const scenario::Scenario& scenario, const record::StepLog& step);
 

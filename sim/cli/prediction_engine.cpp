@@ -19,15 +19,20 @@ StepBytes bytes_of(const record::StepLog& step) {
       ++b.messages;
       b.dense += send->dense.count;
       b.sync += send->sync.count;
-      (send->kind == record::MessageKind::forward ? b.forward : send->kind == record::MessageKind::backward ? b.backward : b.sync) += send->payload.count;
+      (send->kind == record::MessageKind::forward    ? b.forward
+       : send->kind == record::MessageKind::backward ? b.backward
+                                                     : b.sync) += send->payload.count;
     }
   }
   return b;
 }
 
-StepPrediction predict_step(const scenario::Scenario& s, const record::RecordHeader& header, const record::StepLog& step) {
+StepPrediction predict_step(const scenario::Scenario& s, const record::RecordHeader& header,
+                            const record::StepLog& step) {
   const int ranks = s.parallel.ranks();
-  const auto network = s.network.model == sim::NetworkModel::ideal ? sim::make_ideal(s.network, ranks) : sim::make_fluid(s.network, ranks);
+  const auto network = s.network.model == sim::NetworkModel::ideal
+                           ? sim::make_ideal(s.network, ranks)
+                           : sim::make_fluid(s.network, ranks);
   std::vector<record::StepLog> steps(3, step);
   for (size_t i = 0; i < steps.size(); ++i) steps[i].step = static_cast<int64_t>(i) + 1;
   record::RecordHeader h = header;
@@ -36,7 +41,8 @@ StepPrediction predict_step(const scenario::Scenario& s, const record::RecordHea
   return {std::move(timings.front()), std::move(timings.back())};
 }
 
-double predict_training_seconds(const TrainingConfig& config, const record::StepLog& step, int host_threads) {
+double predict_training_seconds(const TrainingConfig& config, const record::StepLog& step,
+                                int host_threads) {
   double flops = 0;
   for (const record::RankLog& rank : step.ranks) {
     for (const record::Entry& e : rank.entries) {
@@ -49,22 +55,27 @@ double predict_training_seconds(const TrainingConfig& config, const record::Step
   auto ops = make_cpu_backend(1);
   constexpr int64_t n = 256;
   auto memory = ops->allocate(3 * n * n * 4);
-  auto matrix = [&](int i) { return Tensor(static_cast<std::byte*>(memory->data()) + i * n * n * 4, config.dtype, {n, n}); };
+  auto matrix = [&](int i) {
+    return Tensor(static_cast<std::byte*>(memory->data()) + i * n * n * 4, config.dtype, {n, n});
+  };
   double best = 1e9;
   for (int i = 0; i < 5; ++i) {
     const auto start = std::chrono::steady_clock::now();
     ops->matmul(matrix(0), matrix(1), false, matrix(2), true, false);
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    best = std::min(
+        best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   const double rate = 2.0 * n * n * n / best;
   // Small models spend about as much time between the products as in them.
-  return 2.0 * flops * static_cast<double>(config.steps) / (rate * std::min(host_threads, config.pipeline));
+  return 2.0 * flops * static_cast<double>(config.steps) /
+         (rate * std::min(host_threads, config.pipeline));
 }
 
 double predict_packet_seconds(const scenario::Scenario& s, const record::StepLog& step) {
   const StepBytes b = bytes_of(step);
   const auto steps = static_cast<uint64_t>(s.training.steps);
-  return sim::predicted_host_seconds(s.network, s.parallel.ranks(), Bytes{b.all() * steps}, static_cast<uint64_t>(b.messages) * steps);
+  return sim::predicted_host_seconds(s.network, s.parallel.ranks(), Bytes{b.all() * steps},
+                                     static_cast<uint64_t>(b.messages) * steps);
 }
 
 }  // namespace strait::cli

@@ -25,14 +25,18 @@ std::string bytes_text(double bytes) {
 }
 
 Progress::Progress(int64_t steps, bool quiet)
-    : steps_(steps), quiet_(quiet), terminal_(isatty(STDOUT_FILENO) == 1), start_(Clock::now()), last_shown_(start_) {}
+    : steps_(steps),
+      quiet_(quiet),
+      terminal_(isatty(STDOUT_FILENO) == 1),
+      start_(Clock::now()),
+      last_shown_(start_) {}
 
 void Progress::trained(const record::StepLog& step) {
   std::lock_guard lock(mutex_);
   trained_ = step.step;
   tokens_ += step.tokens;
   loss_ = step.loss;
-  show(trained_ == steps_);
+  show(false);
 }
 
 void Progress::simulated(int64_t step, double virtual_seconds) {
@@ -48,14 +52,18 @@ std::string Progress::line() const {
   if (!std::isnan(loss_)) text += fmt::format(" | loss {:.4f}", loss_);
   text += fmt::format(" | virtual {} (step {})", duration_text(virtual_), simulated_);
   if (host > 0) text += fmt::format(" | {:.0f} tokens/s here", static_cast<double>(tokens_) / host);
-  if (trained_ > 0) text += fmt::format(" | {} left", duration_text(host / static_cast<double>(trained_) * static_cast<double>(steps_ - trained_)));
+  if (trained_ > 0)
+    text += fmt::format(" | {} left", duration_text(host / static_cast<double>(trained_) *
+                                                    static_cast<double>(steps_ - trained_)));
   return text;
 }
 
 void Progress::show(bool force) {
   if (quiet_) return;
   const auto now = Clock::now();
-  if (!force && now - last_shown_ < (terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(10000))) return;
+  if (!force && now - last_shown_ <
+                    (terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(10000)))
+    return;
   last_shown_ = now;
   if (terminal_) {
     fmt::print("\r\033[K{}", line());
@@ -68,6 +76,7 @@ void Progress::show(bool force) {
 
 void Progress::finish() {
   std::lock_guard lock(mutex_);
+  show(true);
   if (open_) fmt::print("\n");
   open_ = false;
 }

@@ -1,4 +1,5 @@
-// What a user sees while a run goes on: one line that is rewritten on a terminal, plain lines now and then elsewhere.
+// What a user sees while a run goes on: one line that is rewritten on a terminal, plain lines now
+// and then elsewhere.
 #pragma once
 
 #include <chrono>
@@ -15,7 +16,7 @@ class Progress {
   Progress(int64_t steps, bool quiet);
   void trained(const record::StepLog& step);
   void simulated(int64_t step, double virtual_seconds);
-  // Ends the rewritten line.
+  // The last word, after training and simulation have ended.
   void finish();
 
  private:

@@ -8,11 +8,14 @@
 
 namespace strait::cli {
 
-Recording train_into(const std::filesystem::path& directory, const scenario::Scenario& scenario, const TrainingConfig& config, BackendKind kind,
-                     const BatchSource* data, const std::string& data_hash, const std::vector<RankPlan>& plan,
-                     const std::function<void(const record::StepLog&)>& on_step, const std::function<bool()>& stop) {
+Recording train_into(const std::filesystem::path& directory, const scenario::Scenario& scenario,
+                     const TrainingConfig& config, BackendKind kind, const BatchSource* data,
+                     const std::string& data_hash, const std::vector<RankPlan>& plan,
+                     const std::function<void(const record::StepLog&)>& on_step,
+                     const std::function<bool()>& stop) {
   record::RecordWriter writer((directory / "record" / "log.strait").string());
-  writer.write(make_header(config, kind, plan, "strait " STRAIT_VERSION " (" STRAIT_GIT_COMMIT ")", scenario::record_hash(scenario)));
+  writer.write(make_header(config, kind, plan, "strait " STRAIT_VERSION " (" STRAIT_GIT_COMMIT ")",
+                           scenario::record_hash(scenario)));
   TrainingObserver observer;
   observer.step = [&](const record::StepLog& step) {
     writer.write(step);
@@ -25,12 +28,15 @@ Recording train_into(const std::filesystem::path& directory, const scenario::Sce
   Recording r;
   r.result = train(config, kind, data, host_threads(scenario), observer);
   r.host_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  if (!r.result.stopped) writer.write(record::RecordFooter{r.result.steps, r.host_seconds, r.result.parameters_hash, data_hash});
+  if (!r.result.stopped)
+    writer.write(
+        record::RecordFooter{r.result.steps, r.host_seconds, r.result.parameters_hash, data_hash});
   return r;
 }
 
 void write_scenario(const std::filesystem::path& directory, const scenario::Scenario& scenario) {
-  sim::write_whole_file((directory / "scenario.json").string(), scenario::to_json(scenario).dump(2) + "\n");
+  sim::write_whole_file((directory / "scenario.json").string(),
+                        scenario::to_json(scenario).dump(2) + "\n");
 }
 
 }  // namespace strait::cli

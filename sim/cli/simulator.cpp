@@ -21,8 +21,10 @@ std::vector<std::string> command(const Simulator::Options& o) {
 
 }  // namespace
 
-Simulator::Simulator(const Options& options, std::function<void(const nlohmann::ordered_json&)> on_step)
-    : on_step_(std::move(on_step)), child_(command(options), [this](const std::string& line) { take(line); }) {}
+Simulator::Simulator(const Options& options,
+                     std::function<void(const nlohmann::ordered_json&)> on_step)
+    : on_step_(std::move(on_step)),
+      child_(command(options), [this](const std::string& line) { take(line); }) {}
 
 void Simulator::take(const std::string& line) {
   const auto json = nlohmann::ordered_json::parse(line, nullptr, false);

@@ -20,7 +20,8 @@ class Simulator {
     bool follow = false;
   };
   // `on_step` is called from a thread of its own with each progress line: {"step", "tokens", "loss", "time_s", "step_s", ...}.
-  explicit Simulator(const Options& options, std::function<void(const nlohmann::ordered_json&)> on_step = {});
+  explicit Simulator(const Options& options,
+                     std::function<void(const nlohmann::ordered_json&)> on_step = {});
 
   bool running() { return child_.running(); }
   // No more will come; waits for the end. Returns the exit status.

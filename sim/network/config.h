@@ -28,12 +28,15 @@ enum class CongestionControl { cubic, reno, bbr, lossless };
 // One direction of one connection.
 struct LinkConfig {
   BitsPerSecond bandwidth{80'000'000};
-  Nanoseconds latency{20'000'000};   // one-way delay
-  Nanoseconds jitter{0};             // standard deviation of the delay; Ornstein-Uhlenbeck, tau 50 ms, order kept
-  double bandwidth_jitter = 0;       // sigma of the per-message rate as a share of `bandwidth`: N(B, sigma B), clamped to [0.1 B, 2 B]
-  double loss = 0;                   // probability that a packet is lost, [0, 1)
-  Bytes queue{0};                    // drop-tail queue at the sender's side of the link; 0: two bandwidth-delay products, at least 64 packets
-  Bytes mtu{1500};                   // IP packet size
+  Nanoseconds latency{20'000'000};  // one-way delay
+  Nanoseconds jitter{
+      0};  // standard deviation of the delay; Ornstein-Uhlenbeck, tau 50 ms, order kept
+  double bandwidth_jitter =
+      0;  // sigma of the per-message rate as a share of `bandwidth`: N(B, sigma B), clamped to [0.1 B, 2 B]
+  double loss = 0;  // probability that a packet is lost, [0, 1)
+  Bytes queue{
+      0};  // drop-tail queue at the sender's side of the link; 0: two bandwidth-delay products, at least 64 packets
+  Bytes mtu{1500};  // IP packet size
 };
 
 // Fields that are set replace those of `links` on the matching directions. `from`/`to` unset match any rank.
@@ -48,26 +51,29 @@ struct LinkOverride {
 
 struct TransportConfig {
   CongestionControl congestion_control = CongestionControl::cubic;
-  int initial_window = 10;                // segments
-  bool idle_restart = true;               // Linux tcp_slow_start_after_idle=1
-  Bytes buffers{0};                       // socket buffers; 0: max(6 MB, 2 BDP), never more than 4 BDP above 6 MB
-  int connections = 1;                    // parallel connections per directed pair, round robin by message
-  Nanoseconds host_overhead{100'000};     // per message, before it enters the network (docs/network.md)
+  int initial_window = 10;   // segments
+  bool idle_restart = true;  // Linux tcp_slow_start_after_idle=1
+  Bytes buffers{0};     // socket buffers; 0: max(6 MB, 2 BDP), never more than 4 BDP above 6 MB
+  int connections = 1;  // parallel connections per directed pair, round robin by message
+  Nanoseconds host_overhead{
+      100'000};  // per message, before it enters the network (docs/network.md)
 };
 
 // The ideal model's choices: what emulators that sleep do (specs/subspace_models.md 6.4).
 struct IdealConfig {
-  bool serialised_latency = false;        // latency_mode: "pipelined" | "serialised" (latency occupies the link, too)
-  bool shared_inbound = false;            // receiver: "per_link" | "shared_inbound" (one clock for all that a rank receives)
+  bool serialised_latency =
+      false;  // latency_mode: "pipelined" | "serialised" (latency occupies the link, too)
+  bool shared_inbound =
+      false;  // receiver: "per_link" | "shared_inbound" (one clock for all that a rank receives)
 };
 
 struct NetworkConfig {
   NetworkModel model = NetworkModel::packet;
-  std::string preset;                     // name the values came from, "" if none
-  uint64_t seed = 0;                      // jitter, loss and bandwidth samples; streams are keyed by (seed, link name)
+  std::string preset;  // name the values came from, "" if none
+  uint64_t seed = 0;   // jitter, loss and bandwidth samples; streams are keyed by (seed, link name)
   Topology topology = Topology::chain;
   LinkConfig links;
-  std::vector<LinkOverride> overrides;    // in order; later wins
+  std::vector<LinkOverride> overrides;  // in order; later wins
   TransportConfig transport;
   IdealConfig ideal;
 };

@@ -10,8 +10,7 @@ namespace {
 constexpr double kStart = 0.02;            // seconds: loading, nodes, type registration
 constexpr double kPerConnection = 150e-6;  // sockets and handshake
 constexpr double kPerMessage = 10e-6;
-constexpr double kPerPacket =
-    13e-6;  // a data packet over one link, with its half of an acknowledgement
+constexpr double kPerPacket = 16e-6;      // over one link, with half an acknowledgement
 constexpr double kPerFurtherLink = 5e-6;  // forwarded by the core, for access networks
 
 }  // namespace

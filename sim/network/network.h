@@ -34,14 +34,15 @@ struct Delivery {
   Nanoseconds propagation;    // latency, jitter included
   Nanoseconds queue;          // behind other messages
   Nanoseconds recovery;       // after a loss
-  Nanoseconds window;         // the rest: the transport's window was closed (slow start, restart after idle)
+  Nanoseconds
+      window;  // the rest: the transport's window was closed (slow start, restart after idle)
 };
 
 // One directed link and what has gone over it since the start: cumulative counters, wire bytes (headers included).
 struct LinkUse {
-  std::string from, to;       // rank numbers as text; "core" for the inner end of an access link
+  std::string from, to;  // rank numbers as text; "core" for the inner end of an access link
   Bytes bytes;
-  Nanoseconds busy;           // time the link was serialising
+  Nanoseconds busy;  // time the link was serialising
   BitsPerSecond bandwidth;
 };
 

@@ -16,7 +16,18 @@ namespace strait::record {
 enum class Category : uint8_t { compute, codec };
 
 // What a compute entry did; names the slice in the timeline.
-enum class Phase : uint8_t { forward, backward, backward_weight, encode, decode, encode_grad, decode_grad, update, reduce, other };
+enum class Phase : uint8_t {
+  forward,
+  backward,
+  backward_weight,
+  encode,
+  decode,
+  encode_grad,
+  decode_grad,
+  update,
+  reduce,
+  other
+};
 
 // Which columns a message is booked in: bytes_forward, bytes_backward, bytes_sync.
 enum class MessageKind : uint8_t { forward, backward, sync };
@@ -37,21 +48,24 @@ struct OpWork {
 struct Compute {
   Category category = Category::compute;
   Phase phase = Phase::forward;
-  int32_t microbatch = -1;   // -1: none (update, reduce)
+  int32_t microbatch = -1;  // -1: none (update, reduce)
   std::vector<OpWork> ops;
-  Nanoseconds measured;      // host time of this entry on the engine's device (thread CPU time, CUDA events); 0 on the meta backend
+  Nanoseconds
+      measured;  // host time of this entry on the engine's device (thread CPU time, CUDA events); 0 on the meta backend
   bool operator==(const Compute&) const = default;
 };
 
 // The message enters the network when its queue reaches this entry; the queue goes on at once (buffered send).
 struct Send {
-  uint64_t id = 0;           // unique in the step: (sender << 32) | running number of the sender's messages in this step
+  uint64_t id =
+      0;  // unique in the step: (sender << 32) | running number of the sender's messages in this step
   int32_t to = 0;
   MessageKind kind = MessageKind::forward;
   int32_t microbatch = -1;
-  Bytes payload;             // bytes of the encoded message, header of ours included, without `sync`
-  Bytes sync;                // bytes of synchronisation sections that ride along
-  Bytes dense;               // what method `none` would have sent at the run's precision (0 for kind sync): numerator of the wire ratio
+  Bytes payload;  // bytes of the encoded message, header of ours included, without `sync`
+  Bytes sync;     // bytes of synchronisation sections that ride along
+  Bytes
+      dense;  // what method `none` would have sent at the run's precision (0 for kind sync): numerator of the wire ratio
   bool operator==(const Send&) const = default;
 };
 
@@ -75,7 +89,7 @@ struct Wait {
 using Action = std::variant<Compute, Send, Receive, Signal, Wait>;
 
 struct Entry {
-  uint8_t queue = 0;         // 0: compute; 1: communication; more are allowed
+  uint8_t queue = 0;  // 0: compute; 1: communication; more are allowed
   Action action;
   bool operator==(const Entry&) const = default;
 };
@@ -87,10 +101,10 @@ struct RankLog {
 };
 
 struct StepLog {
-  int64_t step = 0;          // 1-based: the step that these entries perform
-  uint64_t tokens = 0;       // trained on in this step, over all replicas
-  double loss = 0;           // mean over the step's tokens; NaN on the meta backend
-  double grad_norm = 0;      // before clipping; NaN on the meta backend
+  int64_t step = 0;      // 1-based: the step that these entries perform
+  uint64_t tokens = 0;   // trained on in this step, over all replicas
+  double loss = 0;       // mean over the step's tokens; NaN on the meta backend
+  double grad_norm = 0;  // before clipping; NaN on the meta backend
   double learning_rate = 0;
   std::vector<RankLog> ranks;
 };
@@ -98,7 +112,7 @@ struct StepLog {
 // An evaluation after `step` steps (0: before the first). Costs no virtual time.
 struct Evaluation {
   int64_t step = 0;
-  uint64_t tokens = 0;       // trained on so far
+  uint64_t tokens = 0;  // trained on so far
   double validation_loss = 0;
 };
 
@@ -112,18 +126,21 @@ struct Diagnostic {
 
 struct RankInfo {
   int32_t stage = 0, shard = 0, replica = 0;
-  std::string layers;                                     // e.g. "embedding, 0-1" for people
+  std::string layers;  // e.g. "embedding, 0-1" for people
   uint64_t parameters = 0;
-  Bytes persistent, frames, scratch;                      // peak memory on the engine's device
+  Bytes persistent, frames, scratch;  // peak memory on the engine's device
 };
 
 struct RecordHeader {
-  std::string producer;                                   // e.g. "strait 0.1.0 (abcdef123456)"
-  std::string backend, precision;                         // "cpu", "bf16"
-  std::string record_hash;                                // of everything that determines the record
+  std::string producer;            // e.g. "strait 0.1.0 (abcdef123456)"
+  std::string backend, precision;  // "cpu", "bf16"
+  std::string record_hash;         // of everything that determines the record
   uint64_t seed = 0;
-  int32_t pipeline = 1, context = 1, data = 1;            // the grid; ranks = product, rank = (replica * context + shard) * pipeline + stage
-  bool meta = false;                                      // no numerics: losses are NaN
+  int32_t
+      pipeline = 1,
+      context = 1,
+      data = 1;  // the grid; ranks = product, rank = (replica * context + shard) * pipeline + stage
+  bool meta = false;  // no numerics: losses are NaN
   std::vector<std::string> op_names;
   std::vector<RankInfo> ranks;
 };

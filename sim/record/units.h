@@ -13,14 +13,26 @@ struct Nanoseconds {
   int64_t count = 0;
 
   static constexpr Nanoseconds max() { return {std::numeric_limits<int64_t>::max()}; }
-  static constexpr Nanoseconds from_seconds(double s) { return {static_cast<int64_t>(s * 1e9 + (s < 0 ? -0.5 : 0.5))}; }
+  static constexpr Nanoseconds from_seconds(double s) {
+    return {static_cast<int64_t>(s * 1e9 + (s < 0 ? -0.5 : 0.5))};
+  }
   constexpr double seconds() const { return static_cast<double>(count) * 1e-9; }
 
   constexpr auto operator<=>(const Nanoseconds&) const = default;
-  constexpr Nanoseconds& operator+=(Nanoseconds o) { count += o.count; return *this; }
-  constexpr Nanoseconds& operator-=(Nanoseconds o) { count -= o.count; return *this; }
-  friend constexpr Nanoseconds operator+(Nanoseconds a, Nanoseconds b) { return {a.count + b.count}; }
-  friend constexpr Nanoseconds operator-(Nanoseconds a, Nanoseconds b) { return {a.count - b.count}; }
+  constexpr Nanoseconds& operator+=(Nanoseconds o) {
+    count += o.count;
+    return *this;
+  }
+  constexpr Nanoseconds& operator-=(Nanoseconds o) {
+    count -= o.count;
+    return *this;
+  }
+  friend constexpr Nanoseconds operator+(Nanoseconds a, Nanoseconds b) {
+    return {a.count + b.count};
+  }
+  friend constexpr Nanoseconds operator-(Nanoseconds a, Nanoseconds b) {
+    return {a.count - b.count};
+  }
   friend constexpr Nanoseconds operator*(Nanoseconds a, int64_t k) { return {a.count * k}; }
 };
 
@@ -29,7 +41,10 @@ struct Bytes {
   uint64_t count = 0;
 
   constexpr auto operator<=>(const Bytes&) const = default;
-  constexpr Bytes& operator+=(Bytes o) { count += o.count; return *this; }
+  constexpr Bytes& operator+=(Bytes o) {
+    count += o.count;
+    return *this;
+  }
   friend constexpr Bytes operator+(Bytes a, Bytes b) { return {a.count + b.count}; }
   friend constexpr Bytes operator-(Bytes a, Bytes b) { return {a.count - b.count}; }
 };

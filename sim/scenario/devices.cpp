@@ -4,7 +4,8 @@
 
 namespace strait::scenario {
 
-std::vector<sim::Device> make_devices(const Scenario& scenario, const record::RecordHeader& header) {
+std::vector<sim::Device> make_devices(const Scenario& scenario,
+                                      const record::RecordHeader& header) {
   const Timing& timing = scenario.devices.timing;
   std::vector<sim::Device> devices;
   for (int rank = 0; rank < static_cast<int>(header.ranks.size()); ++rank) {
@@ -15,7 +16,8 @@ std::vector<sim::Device> make_devices(const Scenario& scenario, const record::Re
     if (timing.measured && own.device.empty()) {
       if (header.meta) {
         throw std::invalid_argument(
-            "/devices/timing: \"measured\", but the record was made on the meta backend, which measures nothing; allowed: {\"device\": name}");
+            "/devices/timing: \"measured\", but the record was made on the meta backend, which "
+            "measures nothing; allowed: {\"device\": name}");
       }
       devices.push_back(sim::Device::measured(own.slowdown));
     } else {

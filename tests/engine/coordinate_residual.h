@@ -16,7 +16,8 @@ using Matrix = std::vector<std::vector<double>>;
 inline Matrix matrix(const Tensor& t) {
   Matrix m(static_cast<size_t>(t.size(0)), std::vector<double>(static_cast<size_t>(t.size(1))));
   for (size_t i = 0; i < m.size(); ++i) {
-    for (size_t j = 0; j < m[i].size(); ++j) m[i][j] = at(t, static_cast<int64_t>(i * m[i].size() + j));
+    for (size_t j = 0; j < m[i].size(); ++j)
+      m[i][j] = at(t, static_cast<int64_t>(i * m[i].size() + j));
   }
   return m;
 }
@@ -27,7 +28,8 @@ inline Matrix product(const Matrix& a, const Matrix& b, bool transpose_b) {
   Matrix y(a.size(), std::vector<double>(m, 0.0));
   for (size_t i = 0; i < a.size(); ++i) {
     for (size_t j = 0; j < m; ++j) {
-      for (size_t p = 0; p < a[i].size(); ++p) y[i][j] += a[i][p] * (transpose_b ? b[j][p] : b[p][j]);
+      for (size_t p = 0; p < a[i].size(); ++p)
+        y[i][j] += a[i][p] * (transpose_b ? b[j][p] : b[p][j]);
     }
   }
   return y;
@@ -52,11 +54,13 @@ inline Matrix rmsnorm(const Matrix& x, const Tensor& gain, double eps) {
 
 // softmax(rope(q) rope(k)^T) v over packed rows [q | k | v] of sequences of T tokens: (N, H Dh).
 inline Matrix causal_attention(Matrix qkv, const ModelShape& s) {
-  const auto h = static_cast<size_t>(s.heads), kv = static_cast<size_t>(s.kv_heads), dh = static_cast<size_t>(s.head_width), t = static_cast<size_t>(s.context);
+  const auto h = static_cast<size_t>(s.heads), kv = static_cast<size_t>(s.kv_heads),
+             dh = static_cast<size_t>(s.head_width), t = static_cast<size_t>(s.context);
   for (size_t n = 0; n < qkv.size(); ++n) {
     for (size_t head = 0; head < h + kv; ++head) {
       for (size_t i = 0; i < dh / 2; ++i) {
-        const double a = static_cast<double>(n % t) * std::pow(s.rope_theta, -2.0 * static_cast<double>(i) / s.head_width);
+        const double a = static_cast<double>(n % t) *
+                         std::pow(s.rope_theta, -2.0 * static_cast<double>(i) / s.head_width);
         double &x = qkv[n][head * dh + i], &y = qkv[n][head * dh + i + dh / 2];
         const double rx = x * std::cos(a) - y * std::sin(a), ry = y * std::cos(a) + x * std::sin(a);
         x = rx;
@@ -88,7 +92,8 @@ inline Matrix swiglu(const Matrix& gate_up) {
   const size_t f = gate_up[0].size() / 2;
   Matrix y(gate_up.size(), std::vector<double>(f));
   for (size_t n = 0; n < y.size(); ++n) {
-    for (size_t i = 0; i < f; ++i) y[n][i] = gate_up[n][i] / (1 + std::exp(-gate_up[n][i])) * gate_up[n][f + i];
+    for (size_t i = 0; i < f; ++i)
+      y[n][i] = gate_up[n][i] / (1 + std::exp(-gate_up[n][i])) * gate_up[n][f + i];
   }
   return y;
 }
@@ -97,10 +102,13 @@ inline Matrix swiglu(const Matrix& gate_up) {
 inline double coordinate_residual_loss(Pipeline& p, int64_t sequences) {
   const TrainingConfig& config = p.config();
   const ModelShape& s = config.shape;
-  const Matrix u = matrix(declare_basis(p.list(0), s, *config.method.rank, config.method.basis_seed)->value);
-  const Matrix table = matrix(declare_token_table(p.list(0), s, config.method.basis_seed)->value), e = matrix(p.find("model.embed_tokens.coordinates").value);
+  const Matrix u =
+      matrix(declare_basis(p.list(0), s, *config.method.rank, config.method.basis_seed)->value);
+  const Matrix table = matrix(declare_token_table(p.list(0), s, config.method.basis_seed)->value),
+               e = matrix(p.find("model.embed_tokens.coordinates").value);
   std::vector<int32_t> ids(static_cast<size_t>(sequences * s.context)), targets(ids.size());
-  for (int64_t b = 0; b < sequences; ++b) HashedTokens(s).training(b, ids.data() + b * s.context, targets.data() + b * s.context);
+  for (int64_t b = 0; b < sequences; ++b)
+    HashedTokens(s).training(b, ids.data() + b * s.context, targets.data() + b * s.context);
   Matrix fixed, c;
   for (int32_t id : ids) {
     fixed.push_back(table[static_cast<size_t>(id)]);
@@ -111,28 +119,33 @@ inline double coordinate_residual_loss(Pipeline& p, int64_t sequences) {
     add_to(x, fixed);
     return x;
   };
-  const int constrained = split_layers(s.layers, config.pipeline, config.layers_per_stage).back().first;
+  const int constrained =
+      split_layers(s.layers, config.pipeline, config.layers_per_stage).back().first;
   Matrix x;
   for (int layer = 0; layer < s.layers; ++layer) {
     const std::string prefix = "model.layers." + std::to_string(layer) + ".";
     auto value = [&](const char* name) { return p.find(prefix + name).value; };
     const bool in_coordinates = layer < constrained;
     if (in_coordinates || layer == constrained) x = rebuilt();
-    Matrix f = causal_attention(product(rmsnorm(x, value("input_layernorm.weight"), s.norm_eps), matrix(value("self_attn.qkv_proj.weight")), true), s);
+    Matrix f = causal_attention(product(rmsnorm(x, value("input_layernorm.weight"), s.norm_eps),
+                                        matrix(value("self_attn.qkv_proj.weight")), true),
+                                s);
     if (in_coordinates) {
       add_to(c, product(f, matrix(value("self_attn.o_proj.coordinates")), false));
       x = rebuilt();
     } else {
       add_to(x, product(f, matrix(value("self_attn.o_proj.weight")), true));
     }
-    f = swiglu(product(rmsnorm(x, value("post_attention_layernorm.weight"), s.norm_eps), matrix(value("mlp.gate_up_proj.weight")), true));
+    f = swiglu(product(rmsnorm(x, value("post_attention_layernorm.weight"), s.norm_eps),
+                       matrix(value("mlp.gate_up_proj.weight")), true));
     if (in_coordinates) {
       add_to(c, product(f, matrix(value("mlp.down_proj.coordinates")), false));
     } else {
       add_to(x, product(f, matrix(value("mlp.down_proj.weight")), true));
     }
   }
-  const Matrix logits = product(rmsnorm(x, p.find("model.norm.weight").value, s.norm_eps), matrix(p.find("lm_head.weight").value), true);
+  const Matrix logits = product(rmsnorm(x, p.find("model.norm.weight").value, s.norm_eps),
+                                matrix(p.find("lm_head.weight").value), true);
   double loss = 0;
   for (size_t n = 0; n < logits.size(); ++n) {
     double sum = 0;

@@ -31,7 +31,9 @@ TrainingConfig golden_config(int pipeline, DType dtype) {
 
 class GoldenTokens final : public BatchSource {
  public:
-  GoldenTokens() : ids_(golden().read_as_double("input.ids")), targets_(golden().read_as_double("input.targets")) {}
+  GoldenTokens()
+      : ids_(golden().read_as_double("input.ids")),
+        targets_(golden().read_as_double("input.targets")) {}
   void training(int64_t index, int32_t* ids, int32_t* targets) const override {
     for (size_t t = 0; t < 32; ++t) {
       const size_t i = static_cast<size_t>(index % 2) * 32 + t;
@@ -39,7 +41,9 @@ class GoldenTokens final : public BatchSource {
       if (targets != nullptr) targets[t] = static_cast<int32_t>(targets_[i]);
     }
   }
-  void validation(int64_t index, int32_t* ids, int32_t* targets) const override { training(index, ids, targets); }
+  void validation(int64_t index, int32_t* ids, int32_t* targets) const override {
+    training(index, ids, targets);
+  }
 
  private:
   std::vector<double> ids_, targets_;
@@ -51,7 +55,8 @@ std::vector<double> stacked(const std::string& prefix, const std::string& name) 
   const std::string qkv = "self_attn.qkv_proj.weight", gate_up = "mlp.gate_up_proj.weight";
   if (const size_t at = name.find(qkv); at != std::string::npos) {
     const std::string layer = name.substr(0, at);
-    parts = {layer + "self_attn.q_proj.weight", layer + "self_attn.k_proj.weight", layer + "self_attn.v_proj.weight"};
+    parts = {layer + "self_attn.q_proj.weight", layer + "self_attn.k_proj.weight",
+             layer + "self_attn.v_proj.weight"};
   } else if (const size_t g = name.find(gate_up); g != std::string::npos) {
     const std::string layer = name.substr(0, g);
     parts = {layer + "mlp.gate_proj.weight", layer + "mlp.up_proj.weight"};
@@ -69,7 +74,8 @@ void load_weights(Parameter& p) {
   ASSERT_EQ(static_cast<int64_t>(w.size()), p.shape.elements()) << p.name;
   for (size_t i = 0; i < w.size(); ++i) {
     set(p.master, static_cast<int64_t>(i), w[i]);
-    if (p.value.dtype == DType::bf16) p.value.as<bfloat16>()[i] = bfloat16(static_cast<float>(w[i]));
+    if (p.value.dtype == DType::bf16)
+      p.value.as<bfloat16>()[i] = bfloat16(static_cast<float>(w[i]));
   }
 }
 
@@ -86,14 +92,18 @@ TEST_P(Golden, ActivationsLogitsAndGradientsEqualPyTorch) {
   Pipeline p(golden_config(2, b.dtype), b.backend, nullptr, &tokens);
   for (Parameter* q : p.all()) load_weights(*q);
   Pipeline::Hooks hooks;
-  hooks.sent = [&](int, Tensor x, Tensor) { EXPECT_LE(nrmse(values(x), golden().read_as_double("activation.block.0")), b.activations); };
+  hooks.sent = [&](int, Tensor x, Tensor) {
+    EXPECT_LE(nrmse(values(x), golden().read_as_double("activation.block.0")), b.activations);
+  };
   const double loss = p.step(0, 2, 2, hooks);
-  EXPECT_LE(nrmse(values(p.output()), golden().read_as_double("activation.block.1")), b.activations);
+  EXPECT_LE(nrmse(values(p.output()), golden().read_as_double("activation.block.1")),
+            b.activations);
   EXPECT_LE(nrmse(p.logits(), golden().read_as_double("activation.logits")), b.activations);
   double expected = 0;
   for (double l : golden().read_as_double("loss.per_token")) expected += l / 64;
   EXPECT_NEAR(loss, expected, b.losses);
-  for (Parameter* q : p.all()) EXPECT_LE(nrmse(values(q->grad), stacked("gradient.", q->name)), b.gradients) << q->name;
+  for (Parameter* q : p.all())
+    EXPECT_LE(nrmse(values(q->grad), stacked("gradient.", q->name)), b.gradients) << q->name;
 }
 
 TEST_P(Golden, TenAdamWLossesEqualPyTorch) {
@@ -103,7 +113,8 @@ TEST_P(Golden, TenAdamWLossesEqualPyTorch) {
   const DryRun plan = dry_run(c);
   MessagePool pool;
   InProcess hub(1, 1);
-  const std::vector<double> losses = golden().read_as_double("adamw.losses"), norms = golden().read_as_double("adamw.gradient_norms");
+  const std::vector<double> losses = golden().read_as_double("adamw.losses"),
+                            norms = golden().read_as_double("adamw.gradient_norms");
   hub.run([&](int) {
     auto ops = make_backend(b.backend, 1);
     RankRecorder recorder(0, *ops);
@@ -113,7 +124,8 @@ TEST_P(Golden, TenAdamWLossesEqualPyTorch) {
     for (size_t step = 1; step <= losses.size(); ++step) {
       const RankStep s = rank.train(static_cast<int64_t>(step));
       EXPECT_NEAR(s.loss_sum / 64, losses[step - 1], b.losses) << step;
-      EXPECT_NEAR(std::sqrt(s.grad_sum_squares), norms[step - 1], b.gradients * norms[step - 1]) << step;
+      EXPECT_NEAR(std::sqrt(s.grad_sum_squares), norms[step - 1], b.gradients * norms[step - 1])
+          << step;
     }
   });
 }
@@ -123,7 +135,9 @@ TEST_P(Golden, TenAdamWLossesEqualPyTorch) {
 // for logits and gradients, losses 2e-5. bf16: activations and weights are rounded to 2^-9 at some twenty places on the way
 // (1.7e-3 each, adding in quadrature: about 1e-2); gradients twice as far.
 INSTANTIATE_TEST_SUITE_P(Types, Golden,
-                         ::testing::Values(Bounds{DType::f64, BackendKind::reference, 1e-7, 1e-7, 1e-9}, Bounds{DType::f32, BackendKind::cpu, 1e-5, 1e-4, 2e-5},
+                         ::testing::Values(Bounds{DType::f64, BackendKind::reference, 1e-7, 1e-7,
+                                                  1e-9},
+                                           Bounds{DType::f32, BackendKind::cpu, 1e-5, 1e-4, 2e-5},
                                            Bounds{DType::bf16, BackendKind::cpu, 2e-2, 4e-2, 2e-2}),
                          [](const auto& i) { return std::string(name_of(i.param.dtype)); });
 

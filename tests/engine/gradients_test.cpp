@@ -20,7 +20,9 @@ TEST_P(Gradients, EqualCentralDifferencesForEveryParameter) {
   // Away from the initial point, so that no gain is 1 and no Z tiny.
   for (Parameter* q : p.all()) {
     for (int64_t i = 0; i < q->shape.elements(); ++i) {
-      set(q->master, i, at(q->master, i) * 1.2 + 0.2 * normal_at(Philox{3}, hash_name(q->name), static_cast<uint64_t>(i)));
+      set(q->master, i,
+          at(q->master, i) * 1.2 +
+              0.2 * normal_at(Philox{3}, hash_name(q->name), static_cast<uint64_t>(i)));
     }
   }
   p.step(0, 2, 1, {});
@@ -30,20 +32,28 @@ TEST_P(Gradients, EqualCentralDifferencesForEveryParameter) {
     ASSERT_GT(largest, 0) << q->name;
     const std::vector<double> gradient = values(q->grad);
     for (int k = 0; k < 3; ++k) {
-      const auto i = static_cast<int64_t>(Philox{9}.word(hash_name(q->name), static_cast<uint64_t>(k)) % static_cast<uint64_t>(q->shape.elements()));
+      const auto i =
+          static_cast<int64_t>(Philox{9}.word(hash_name(q->name), static_cast<uint64_t>(k)) %
+                               static_cast<uint64_t>(q->shape.elements()));
       const double h = 1e-5, old = at(q->master, i);
       set(q->master, i, old + h);
       const double above = p.step(0, 2, 1, {}, false);
       set(q->master, i, old - h);
       const double below = p.step(0, 2, 1, {}, false);
       set(q->master, i, old);
-      EXPECT_NEAR((above - below) / (2 * h), gradient[static_cast<size_t>(i)], 1e-6 * largest + 1e-9) << q->name << "[" << i << "]";
+      EXPECT_NEAR((above - below) / (2 * h), gradient[static_cast<size_t>(i)],
+                  1e-6 * largest + 1e-9)
+          << q->name << "[" << i << "]";
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Methods, Gradients, ::testing::Values(Case{"none", 1}, Case{"none", 3}, Case{"subspace", 1}, Case{"subspace", 3}),
-                         [](const auto& i) { return std::string(i.param.method) + std::to_string(i.param.pipeline); });
+INSTANTIATE_TEST_SUITE_P(Methods, Gradients,
+                         ::testing::Values(Case{"none", 1}, Case{"none", 3}, Case{"subspace", 1},
+                                           Case{"subspace", 3}),
+                         [](const auto& i) {
+                           return std::string(i.param.method) + std::to_string(i.param.pipeline);
+                         });
 
 }  // namespace
 }  // namespace strait::testing

@@ -9,10 +9,13 @@ namespace {
 // Counted by hand: 2VC + L(2C + (H+2Hkv)Dh C + H Dh C + 3FC) + C.
 TEST(ModelShape, PresetsHaveTheParametersOfDocsModels) {
   const std::pair<const char*, int64_t> expected[] = {
-      {"llama-1m", 1'328'256},      {"llama-7m", 6'917'376},       {"llama-20m", 20'453'760},    {"llama-150m", 149'439'488},    {"llama-500m", 504'153'600},
-      {"llama-800m", 793'282'560},  {"llama-1b", 1'003'554'816},   {"llama-2b", 2'031'161'344},  {"llama-3b", 2'957'641'728},    {"llama-8b", 8'030'261'248}};
+      {"llama-1m", 1'328'256},     {"llama-7m", 6'917'376},     {"llama-20m", 20'453'760},
+      {"llama-150m", 149'439'488}, {"llama-500m", 504'153'600}, {"llama-800m", 793'282'560},
+      {"llama-1b", 1'003'554'816}, {"llama-2b", 2'031'161'344}, {"llama-3b", 2'957'641'728},
+      {"llama-8b", 8'030'261'248}};
   ASSERT_EQ(model_preset_names().size(), std::size(expected));
-  for (const auto& [name, count] : expected) EXPECT_EQ(parameter_count(model_preset(name)), count) << name;
+  for (const auto& [name, count] : expected)
+    EXPECT_EQ(parameter_count(model_preset(name)), count) << name;
 }
 
 TEST(ModelShape, AnUnknownPresetNamesTheKnownOnes) {

@@ -38,12 +38,20 @@ inline TrainingConfig tiny(int pipeline, const std::string& method, DType dtype)
 class HashedTokens final : public BatchSource {
  public:
   explicit HashedTokens(const ModelShape& shape) : shape_(shape) {}
-  void training(int64_t index, int32_t* ids, int32_t* targets) const override { fill(index, ids, targets); }
-  void validation(int64_t index, int32_t* ids, int32_t* targets) const override { fill(index + 1'000'000, ids, targets); }
+  void training(int64_t index, int32_t* ids, int32_t* targets) const override {
+    fill(index, ids, targets);
+  }
+  void validation(int64_t index, int32_t* ids, int32_t* targets) const override {
+    fill(index + 1'000'000, ids, targets);
+  }
 
  private:
   void fill(int64_t index, int32_t* ids, int32_t* targets) const {
-    auto token = [&](int64_t t) { return static_cast<int32_t>(Philox{5}.word(static_cast<uint64_t>(index), static_cast<uint64_t>(t)) % static_cast<uint64_t>(shape_.vocabulary)); };
+    auto token = [&](int64_t t) {
+      return static_cast<int32_t>(
+          Philox{5}.word(static_cast<uint64_t>(index), static_cast<uint64_t>(t)) %
+          static_cast<uint64_t>(shape_.vocabulary));
+    };
     for (int64_t t = 0; t < shape_.context; ++t) {
       if (ids != nullptr) ids[t] = token(t);
       if (targets != nullptr) targets[t] = token(t + 1);
@@ -55,17 +63,26 @@ class HashedTokens final : public BatchSource {
 // Element i of a host tensor as double.
 inline double at(const Tensor& t, int64_t i) {
   switch (t.dtype) {
-    case DType::f64: return t.as<double>()[i];
-    case DType::f32: return static_cast<double>(t.as<float>()[i]);
-    case DType::bf16: return static_cast<double>(static_cast<float>(t.as<bfloat16>()[i]));
-    default: throw std::logic_error("at: a float tensor");
+    case DType::f64:
+      return t.as<double>()[i];
+    case DType::f32:
+      return static_cast<double>(t.as<float>()[i]);
+    case DType::bf16:
+      return static_cast<double>(static_cast<float>(t.as<bfloat16>()[i]));
+    default:
+      throw std::logic_error("at: a float tensor");
   }
 }
 inline void set(const Tensor& t, int64_t i, double value) {
   switch (t.dtype) {
-    case DType::f64: t.as<double>()[i] = value; break;
-    case DType::f32: t.as<float>()[i] = static_cast<float>(value); break;
-    default: throw std::logic_error("set: f32 or f64");
+    case DType::f64:
+      t.as<double>()[i] = value;
+      break;
+    case DType::f32:
+      t.as<float>()[i] = static_cast<float>(value);
+      break;
+    default:
+      throw std::logic_error("set: f32 or f64");
   }
 }
 inline std::vector<double> values(const Tensor& t) {
@@ -91,21 +108,31 @@ class Pipeline {
     std::function<void(int, Tensor, Tensor)> sent;
     // On the receiver before encode_grad: (boundary, g). May change g.
     std::function<void(int, Tensor)> gradient;
-    std::function<void(int, const Message&, const Message*)> messages;  // (boundary, forward, null) or (boundary, backward)
+    std::function<void(int, const Message&, const Message*)>
+        messages;  // (boundary, forward, null) or (boundary, backward)
   };
 
   // `data`: null for HashedTokens.
-  Pipeline(TrainingConfig config, BackendKind kind, const Method* method = nullptr, const BatchSource* data = nullptr)
-      : config_(std::move(config)), ops_(make_backend(kind, 1)), own_(make_method(config_.method, config_.shape, config_.dtype)),
-        method_(method != nullptr ? method : own_.get()), hashed_(config_.shape), data_(data != nullptr ? data : &hashed_) {
-    const auto ranges = split_layers(config_.shape.layers, config_.pipeline, config_.layers_per_stage);
-    const int constrained = config_.constrained_layers < 0 ? ranges.back().first : config_.constrained_layers;
+  Pipeline(TrainingConfig config, BackendKind kind, const Method* method = nullptr,
+           const BatchSource* data = nullptr)
+      : config_(std::move(config)),
+        ops_(make_backend(kind, 1)),
+        own_(make_method(config_.method, config_.shape, config_.dtype)),
+        method_(method != nullptr ? method : own_.get()),
+        hashed_(config_.shape),
+        data_(data != nullptr ? data : &hashed_) {
+    const auto ranges =
+        split_layers(config_.shape.layers, config_.pipeline, config_.layers_per_stage);
+    const int constrained =
+        config_.constrained_layers < 0 ? ranges.back().first : config_.constrained_layers;
     for (int s = 0; s < config_.pipeline; ++s) {
       parameters_.push_back(std::make_unique<ParameterList>(config_.dtype));
       const MethodContext c{config_.shape, config_.seed, *parameters_.back(), pool_};
-      stages_.push_back(std::make_unique<Stage>(
-          StageOptions{config_.shape, ranges[static_cast<size_t>(s)], s == 0, s == config_.pipeline - 1, constrained, 1, config_.head_chunk_rows, config_.dtype},
-          *method_, c));
+      stages_.push_back(
+          std::make_unique<Stage>(StageOptions{config_.shape, ranges[static_cast<size_t>(s)],
+                                               s == 0, s == config_.pipeline - 1, constrained, 1,
+                                               config_.head_chunk_rows, config_.dtype},
+                                  *method_, c));
       before_.push_back(s > 0 ? method_->make_codec(c, s - 1) : nullptr);
       after_.push_back(s + 1 < config_.pipeline ? method_->make_codec(c, s) : nullptr);
       parameters_.back()->allocate(*ops_);
@@ -124,12 +151,14 @@ class Pipeline {
 
   // Mean loss of sequences [first, first + count) in microbatches of `per_microbatch`; gradients are summed into the
   // parameters (zeroed first); without `backward` they stay as they are.
-  double step(int64_t first, int64_t count, int64_t per_microbatch, const Hooks& hooks, bool backward = true) {
+  double step(int64_t first, int64_t count, int64_t per_microbatch, const Hooks& hooks,
+              bool backward = true) {
     for (auto& p : parameters_) {
       if (backward) ops_->fill(p->flat_grad(), 0);
     }
     double sum = 0;
-    for (int64_t m = 0; m < count; m += per_microbatch) sum += microbatch(first + m, per_microbatch, count, hooks, backward);
+    for (int64_t m = 0; m < count; m += per_microbatch)
+      sum += microbatch(first + m, per_microbatch, count, hooks, backward);
     return sum / (static_cast<double>(count) * config_.shape.context);
   }
 
@@ -178,7 +207,8 @@ class Pipeline {
  private:
   static constexpr size_t kRegion = size_t{16} << 20;
 
-  double microbatch(int64_t first, int64_t sequences, int64_t total, const Hooks& hooks, bool backward) {
+  double microbatch(int64_t first, int64_t sequences, int64_t total, const Hooks& hooks,
+                    bool backward) {
     Context ctx{*ops_, scratch_};
     const int64_t t = config_.shape.context, n = sequences * t;
     Tensor x;
@@ -193,7 +223,8 @@ class Pipeline {
       f.training = backward;
       f.targets = f.arena.take({n}, DType::i32);
       Tensor ids = f.arena.take({n}, DType::i32);
-      for (int64_t b = 0; b < sequences; ++b) data_->training(first + b, ids.as<int32_t>() + b * t, f.targets.as<int32_t>() + b * t);
+      for (int64_t b = 0; b < sequences; ++b)
+        data_->training(first + b, ids.as<int32_t>() + b * t, f.targets.as<int32_t>() + b * t);
       f.ids = s == 0 || !hooks.codec ? ids : Tensor{};
       if (s > 0) x = cross_forward(ctx, s, x, hooks);
       x = stages_[static_cast<size_t>(s)]->forward(ctx, f, x, loss_);
@@ -223,15 +254,18 @@ class Pipeline {
     ArenaScope scope(scratch_);
     Tensor g;
     for (int s = config_.pipeline - 1; s >= 0; --s) {
-      Tensor dx = stages_[static_cast<size_t>(s)]->backward(ctx, frames_[static_cast<size_t>(s)], g);
+      Tensor dx =
+          stages_[static_cast<size_t>(s)]->backward(ctx, frames_[static_cast<size_t>(s)], g);
       if (s == 0) break;
       if (hooks.gradient) hooks.gradient(s - 1, dx);
       g = dx;
       if (!hooks.codec) continue;
-      const Message m = before_[static_cast<size_t>(s)]->encode_grad(ctx, frames_[static_cast<size_t>(s)], dx);
+      const Message m =
+          before_[static_cast<size_t>(s)]->encode_grad(ctx, frames_[static_cast<size_t>(s)], dx);
       if (hooks.messages) hooks.messages(s - 1, m, &m);
       g = scratch_.take({n, config_.shape.width}, config_.dtype);
-      after_[static_cast<size_t>(s - 1)]->decode_grad(ctx, frames_[static_cast<size_t>(s - 1)], g, m);
+      after_[static_cast<size_t>(s - 1)]->decode_grad(ctx, frames_[static_cast<size_t>(s - 1)], g,
+                                                      m);
     }
   }
 

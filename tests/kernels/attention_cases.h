@@ -1,5 +1,6 @@
-// The cases of the three attention ops: head widths from 7 to 256, odd lengths, grouped heads, packed rows, and every mask that
-// the engine makes of positions: contiguous, shards of a sequence, zig-zag, documents, rows without any key.
+// The cases of the three attention ops: head widths from 7 to 256, odd lengths, grouped heads,
+// packed rows, and every mask that the engine makes of positions: contiguous, shards of a sequence,
+// zig-zag, documents, rows without any key.
 #pragma once
 
 #include "kernels/reference/reference.h"
@@ -11,7 +12,8 @@ struct AttentionCase {
   std::string name;
   int64_t B, Tq, Tk, H, Hkv, Dh, pad;
   bool causal;
-  std::vector<int> q_position, k_position, q_document, k_document;  // documents: of one batch entry, or empty
+  std::vector<int> q_position, k_position, q_document,
+      k_document;  // documents: of one batch entry, or empty
 };
 
 inline std::vector<int> count_from(int first, int64_t n, int step = 1) {
@@ -27,8 +29,10 @@ inline std::vector<int> joined(std::vector<int> a, const std::vector<int>& b) {
 
 inline std::vector<AttentionCase> attention_shapes() {
   std::vector<AttentionCase> cases;
-  const auto contiguous = [&](const std::string& name, int64_t B, int64_t T, int64_t H, int64_t Hkv, int64_t Dh, int64_t pad, bool causal) {
-    cases.push_back({name, B, T, T, H, Hkv, Dh, pad, causal, count_from(0, T), count_from(0, T), {}, {}});
+  const auto contiguous = [&](const std::string& name, int64_t B, int64_t T, int64_t H, int64_t Hkv,
+                              int64_t Dh, int64_t pad, bool causal) {
+    cases.push_back(
+        {name, B, T, T, H, Hkv, Dh, pad, causal, count_from(0, T), count_from(0, T), {}, {}});
   };
   contiguous("one token", 1, 1, 1, 1, 16, 0, true);
   contiguous("odd length, odd width", 2, 29, 3, 1, 7, 0, true);
@@ -38,22 +42,96 @@ inline std::vector<AttentionCase> attention_shapes() {
   contiguous("without a mask", 1, 70, 2, 2, 32, 0, false);
   contiguous("wide heads", 1, 21, 1, 1, 256, 0, true);
   contiguous("heads of 128, grouped by four", 1, 40, 4, 1, 128, 0, true);
-  cases.push_back({"a later shard of queries", 1, 33, 80, 2, 1, 16, 0, true, count_from(40, 33), count_from(0, 80), {}, {}});
-  cases.push_back({"more queries than keys, many rows empty", 1, 90, 20, 1, 1, 16, 0, true, count_from(0, 90), count_from(70, 20), {}, {}});
-  cases.push_back({"no row has a key", 1, 5, 70, 2, 1, 16, 0, true, count_from(0, 5), count_from(5, 70), {}, {}});
-  // Rank 0 of two in a zig-zag layout: chunks 0 and 3 of four, against the keys of rank 1, chunks 1 and 2.
-  cases.push_back({"zig-zag, own keys", 1, 66, 66, 2, 1, 32, 0, true, joined(count_from(0, 33), count_from(99, 33)),
-                   joined(count_from(0, 33), count_from(99, 33)), {}, {}});
-  cases.push_back({"zig-zag, other keys", 1, 66, 66, 2, 1, 32, 0, true, joined(count_from(0, 33), count_from(99, 33)),
-                   joined(count_from(33, 33), count_from(66, 33)), {}, {}});
-  cases.push_back({"striped", 1, 70, 70, 1, 1, 16, 0, true, count_from(0, 70, 2), count_from(1, 70, 2), {}, {}});
+  cases.push_back({"a later shard of queries",
+                   1,
+                   33,
+                   80,
+                   2,
+                   1,
+                   16,
+                   0,
+                   true,
+                   count_from(40, 33),
+                   count_from(0, 80),
+                   {},
+                   {}});
+  cases.push_back({"more queries than keys, many rows empty",
+                   1,
+                   90,
+                   20,
+                   1,
+                   1,
+                   16,
+                   0,
+                   true,
+                   count_from(0, 90),
+                   count_from(70, 20),
+                   {},
+                   {}});
+  cases.push_back({"no row has a key",
+                   1,
+                   5,
+                   70,
+                   2,
+                   1,
+                   16,
+                   0,
+                   true,
+                   count_from(0, 5),
+                   count_from(5, 70),
+                   {},
+                   {}});
+  // Rank 0 of two in a zig-zag layout: chunks 0 and 3 of four, against the keys of rank 1, chunks 1
+  // and 2.
+  cases.push_back({"zig-zag, own keys",
+                   1,
+                   66,
+                   66,
+                   2,
+                   1,
+                   32,
+                   0,
+                   true,
+                   joined(count_from(0, 33), count_from(99, 33)),
+                   joined(count_from(0, 33), count_from(99, 33)),
+                   {},
+                   {}});
+  cases.push_back({"zig-zag, other keys",
+                   1,
+                   66,
+                   66,
+                   2,
+                   1,
+                   32,
+                   0,
+                   true,
+                   joined(count_from(0, 33), count_from(99, 33)),
+                   joined(count_from(33, 33), count_from(66, 33)),
+                   {},
+                   {}});
+  cases.push_back({"striped",
+                   1,
+                   70,
+                   70,
+                   1,
+                   1,
+                   16,
+                   0,
+                   true,
+                   count_from(0, 70, 2),
+                   count_from(1, 70, 2),
+                   {},
+                   {}});
   std::vector<int> documents;
   for (int i = 0; i < 100; ++i) documents.push_back(i < 10 ? 4 : i < 75 ? 5 : 6);
-  cases.push_back({"documents", 2, 100, 100, 2, 1, 16, 0, true, count_from(0, 100), count_from(0, 100), documents, documents});
-  cases.push_back({"documents without causality", 1, 100, 100, 1, 1, 16, 0, false, count_from(0, 100), count_from(0, 100), documents, documents});
+  cases.push_back({"documents", 2, 100, 100, 2, 1, 16, 0, true, count_from(0, 100),
+                   count_from(0, 100), documents, documents});
+  cases.push_back({"documents without causality", 1, 100, 100, 1, 1, 16, 0, false,
+                   count_from(0, 100), count_from(0, 100), documents, documents});
   std::vector<int> others(100, 7);
   others[50] = 5;
-  cases.push_back({"documents that hardly meet", 1, 100, 100, 1, 1, 16, 0, true, count_from(0, 100), count_from(0, 100), documents, others});
+  cases.push_back({"documents that hardly meet", 1, 100, 100, 1, 1, 16, 0, true, count_from(0, 100),
+                   count_from(0, 100), documents, others});
   return cases;
 }
 
@@ -73,13 +151,18 @@ inline AttentionMask mask_of(Runner& r, const AttentionCase& c) {
   return mask;
 }
 
-inline double scale_of(const AttentionCase& c) { return 1.0 / std::sqrt(static_cast<double>(c.Dh)); }
+inline double scale_of(const AttentionCase& c) {
+  return 1.0 / std::sqrt(static_cast<double>(c.Dh));
+}
 
 inline Case attention_forward_case(const AttentionCase& c, Kind o_kind) {
   return {Op::attention_forward, "attention_forward: " + c.name, [=](Runner& r) {
-            const Tensor q = r.input({c.B, c.Tq, c.H, c.Dh}, Kind::element, 1, c.pad), k = r.input({c.B, c.Tk, c.Hkv, c.Dh}, Kind::element, 1, c.pad);
+            const Tensor q = r.input({c.B, c.Tq, c.H, c.Dh}, Kind::element, 1, c.pad),
+                         k = r.input({c.B, c.Tk, c.Hkv, c.Dh}, Kind::element, 1, c.pad);
             const Tensor v = r.input({c.B, c.Tk, c.Hkv, c.Dh}, Kind::element, 1, c.pad);
-            const Tensor o = r.output("o", q.shape, o_kind, o_kind == Kind::element ? kAttention : kAttentionInS, false, c.pad);
+            const Tensor o =
+                r.output("o", q.shape, o_kind, o_kind == Kind::element ? kAttention : kAttentionInS,
+                         false, c.pad);
             const Tensor lse = r.output("lse", {c.B, c.H, c.Tq}, Kind::statistic, kAttentionInS);
             r.ops.attention_forward(o, lse, q, k, v, mask_of(r, c), scale_of(c));
           }};
@@ -87,29 +170,44 @@ inline Case attention_forward_case(const AttentionCase& c, Kind o_kind) {
 
 inline Case attention_delta_case(const AttentionCase& c) {
   return {Op::attention_delta, "attention_delta: " + c.name, [=](Runner& r) {
-            const Tensor dout = r.input({c.B, c.Tq, c.H, c.Dh}, Kind::element, 1, c.pad), o = r.input({c.B, c.Tq, c.H, c.Dh}, Kind::element, 1, c.pad);
-            r.ops.attention_delta(r.output("delta", {c.B, c.H, c.Tq}, Kind::statistic, kAttentionInS), dout, o);
+            const Tensor dout = r.input({c.B, c.Tq, c.H, c.Dh}, Kind::element, 1, c.pad),
+                         o = r.input({c.B, c.Tq, c.H, c.Dh}, Kind::element, 1, c.pad);
+            r.ops.attention_delta(
+                r.output("delta", {c.B, c.H, c.Tq}, Kind::statistic, kAttentionInS), dout, o);
           }};
 }
 
 // lse and delta are the reference's own, in f64, so that only the backward is under test.
 inline Case attention_backward_case(const AttentionCase& c, Kind kind, bool accumulate) {
-  return {Op::attention_backward, text("attention_backward: " + c.name, {kind == Kind::element, accumulate}), [=](Runner& r) {
-            const Shape queries = {c.B, c.Tq, c.H, c.Dh}, keys = {c.B, c.Tk, c.Hkv, c.Dh}, rows = {c.B, c.H, c.Tq};
-            std::vector<double> q = r.random(queries, Kind::element, 1), k = r.random(keys, Kind::element, 1), v = r.random(keys, Kind::element, 1);
-            std::vector<double> dout = r.random(queries, Kind::element, 1), o(q.size()), lse(static_cast<size_t>(rows.elements())), delta(lse.size());
+  return {Op::attention_backward,
+          text("attention_backward: " + c.name, {kind == Kind::element, accumulate}),
+          [=](Runner& r) {
+            const Shape queries = {c.B, c.Tq, c.H, c.Dh}, keys = {c.B, c.Tk, c.Hkv, c.Dh},
+                        rows = {c.B, c.H, c.Tq};
+            std::vector<double> q = r.random(queries, Kind::element, 1),
+                                k = r.random(keys, Kind::element, 1),
+                                v = r.random(keys, Kind::element, 1);
+            std::vector<double> dout = r.random(queries, Kind::element, 1), o(q.size()),
+                                lse(static_cast<size_t>(rows.elements())), delta(lse.size());
             ReferenceBackend reference;
             Runner host(reference, DType::f64, DType::f64);
-            const auto f64 = [](std::vector<double>& x, Shape shape) { return Tensor(x.data(), DType::f64, shape); };
-            reference.attention_forward(f64(o, queries), f64(lse, rows), f64(q, queries), f64(k, keys), f64(v, keys), mask_of(host, c), scale_of(c));
+            const auto f64 = [](std::vector<double>& x, Shape shape) {
+              return Tensor(x.data(), DType::f64, shape);
+            };
+            reference.attention_forward(f64(o, queries), f64(lse, rows), f64(q, queries),
+                                        f64(k, keys), f64(v, keys), mask_of(host, c), scale_of(c));
             reference.attention_delta(f64(delta, rows), f64(dout, queries), f64(o, queries));
 
-            const Tolerance tolerance = kind == Kind::element ? kAttentionGradient : kAttentionGradientInS;
-            const Tensor dq = r.output("dq", queries, kind, tolerance, accumulate, c.pad), dk = r.output("dk", keys, kind, tolerance, accumulate, c.pad);
+            const Tolerance tolerance =
+                kind == Kind::element ? kAttentionGradient : kAttentionGradientInS;
+            const Tensor dq = r.output("dq", queries, kind, tolerance, accumulate, c.pad),
+                         dk = r.output("dk", keys, kind, tolerance, accumulate, c.pad);
             const Tensor dv = r.output("dv", keys, kind, tolerance, accumulate, c.pad);
-            r.ops.attention_backward(dq, dk, dv, r.input(queries, Kind::element, dout, c.pad), r.input(queries, Kind::element, q, c.pad),
-                                     r.input(keys, Kind::element, k, c.pad), r.input(keys, Kind::element, v, c.pad),
-                                     r.input(rows, Kind::statistic, lse), r.input(rows, Kind::statistic, delta), mask_of(r, c), scale_of(c), accumulate);
+            r.ops.attention_backward(
+                dq, dk, dv, r.input(queries, Kind::element, dout, c.pad),
+                r.input(queries, Kind::element, q, c.pad), r.input(keys, Kind::element, k, c.pad),
+                r.input(keys, Kind::element, v, c.pad), r.input(rows, Kind::statistic, lse),
+                r.input(rows, Kind::statistic, delta), mask_of(r, c), scale_of(c), accumulate);
           }};
 }
 
@@ -128,8 +226,9 @@ inline std::vector<Case> attention_cases() {
 
 inline std::vector<Case> all_cases() {
   std::vector<Case> cases;
-  for (const auto& part : {matmul_cases(), rmsnorm_cases(), rope_cases(), swiglu_cases(), attention_cases(), row_cases(), cross_entropy_cases(),
-                           elementwise_cases(), reduction_cases(), adamw_cases()})
+  for (const auto& part :
+       {matmul_cases(), rmsnorm_cases(), rope_cases(), swiglu_cases(), attention_cases(),
+        row_cases(), cross_entropy_cases(), elementwise_cases(), reduction_cases(), adamw_cases()})
     cases.insert(cases.end(), part.begin(), part.end());
   return cases;
 }

@@ -1,5 +1,6 @@
-// What holds for every op on every backend: it agrees with the reference, gives the same bits again, on any number of threads
-// and with any instruction set, and costs what the meta backend says. An op without cases fails the first test.
+// What holds for every op on every backend: it agrees with the reference, gives the same bits
+// again, on any number of threads and with any instruction set, and costs what the meta backend
+// says. An op without cases fails the first test.
 #include <set>
 
 #include "tests/kernels/attention_cases.h"
@@ -18,7 +19,8 @@ TEST(OpList, EveryOpHasANameAndCases) {
   for (Op op : all_ops()) {
     EXPECT_STRNE(name_of(op), "?");
     names.insert(name_of(op));
-    EXPECT_FALSE(cases_of(op).empty()) << "no test covers " << name_of(op) << ": add its cases to tests/kernels/cases.h";
+    EXPECT_FALSE(cases_of(op).empty())
+        << "no test covers " << name_of(op) << ": add its cases to tests/kernels/cases.h";
   }
   EXPECT_EQ(names.size(), static_cast<size_t>(Op::count_));
 }
@@ -28,7 +30,9 @@ struct Subject {
   DType dtype;
   Op op;
 };
-std::string text_of(const Subject& s) { return s.backend + "_" + name_of(s.dtype) + "_" + name_of(s.op); }
+std::string text_of(const Subject& s) {
+  return s.backend + "_" + name_of(s.dtype) + "_" + name_of(s.op);
+}
 void PrintTo(const Subject& s, std::ostream* out) { *out << text_of(s); }
 
 class EveryOp : public ::testing::TestWithParam<Subject> {
@@ -89,7 +93,8 @@ std::vector<Subject> all_subjects() {
   return all;
 }
 
-INSTANTIATE_TEST_SUITE_P(On, EveryOp, ::testing::ValuesIn(all_subjects()), [](const auto& test) { return text_of(test.param); });
+INSTANTIATE_TEST_SUITE_P(On, EveryOp, ::testing::ValuesIn(all_subjects()),
+                         [](const auto& test) { return text_of(test.param); });
 
 class EveryCpuOp : public ::testing::TestWithParam<Op> {};
 
@@ -113,7 +118,8 @@ TEST_P(EveryCpuOp, GivesTheSameBitsWithEveryInstructionSet) {
   std::string reason;
   const auto portable = make_subject("cpu_portable", &reason);
   for (const char* subject : {"cpu_avx2", "cpu"}) {
-    // Under AVX-512 the matrix product is oneDNN's, with its own order of summation (docs/determinism.md).
+    // Under AVX-512 the matrix product is oneDNN's, with its own order of summation
+    // (docs/determinism.md).
     if (GetParam() == Op::matmul && std::string(subject) == "cpu") continue;
     const auto other = make_subject(subject, &reason);
     if (other == nullptr) continue;
@@ -125,7 +131,8 @@ TEST_P(EveryCpuOp, GivesTheSameBitsWithEveryInstructionSet) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Of, EveryCpuOp, ::testing::ValuesIn(all_ops()), [](const auto& test) { return name_of(test.param); });
+INSTANTIATE_TEST_SUITE_P(Of, EveryCpuOp, ::testing::ValuesIn(all_ops()),
+                         [](const auto& test) { return name_of(test.param); });
 
 }  // namespace
 }  // namespace strait::testing

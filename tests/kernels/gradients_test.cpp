@@ -1,6 +1,7 @@
-// The reference's backward ops against central differences of its forward ops, in double precision: for a scalar
-// L = sum w y(x), dL/dx_i = (L(x + h e_i) - L(x - h e_i)) / 2h + O(h^2). With h = 1e-5 the truncation is 1e-10 relative and
-// the cancellation 1e-11; the bound of 1e-6 leaves room for large third derivatives.
+// The reference's backward ops against central differences of its forward ops, in double precision:
+// for a scalar L = sum w y(x), dL/dx_i = (L(x + h e_i) - L(x - h e_i)) / 2h + O(h^2). With h = 1e-5
+// the truncation is 1e-10 relative and the cancellation 1e-11; the bound of 1e-6 leaves room for
+// large third derivatives.
 #include "kernels/reference/reference.h"
 #include "tests/kernels/attention_cases.h"
 
@@ -19,7 +20,8 @@ class Gradient : public ::testing::Test {
   }
   static Tensor f64(Values& x, Shape shape) { return Tensor(x.data(), DType::f64, shape); }
 
-  static void expect_gradient(const std::string& name, Values& x, const Values& gradient, const std::function<double()>& loss) {
+  static void expect_gradient(const std::string& name, Values& x, const Values& gradient,
+                              const std::function<double()>& loss) {
     constexpr double h = 1e-5;
     Values numeric(x.size());
     for (size_t i = 0; i < x.size(); ++i) {
@@ -45,13 +47,15 @@ class Gradient : public ::testing::Test {
 
 TEST_F(Gradient, OfRmsnormIsItsBackward) {
   constexpr int64_t N = 3, C = 7;
-  Values x = random(N * C), w = random(C), dy = random(N * C), y(N * C), rstd(N), dx(N * C), dw(C, 0.0);
+  Values x = random(N * C), w = random(C), dy = random(N * C), y(N * C), rstd(N), dx(N * C),
+         dw(C, 0.0);
   const auto loss = [&] {
     ops_.rmsnorm_forward(f64(y, {N, C}), f64(rstd, {N}), f64(x, {N, C}), f64(w, {C}), 1e-3);
     return dot(dy, y);
   };
   loss();
-  ops_.rmsnorm_backward(f64(dx, {N, C}), f64(dw, {C}), f64(dy, {N, C}), f64(x, {N, C}), f64(w, {C}), f64(rstd, {N}), false);
+  ops_.rmsnorm_backward(f64(dx, {N, C}), f64(dw, {C}), f64(dy, {N, C}), f64(x, {N, C}), f64(w, {C}),
+                        f64(rstd, {N}), false);
   expect_gradient("x", x, dx, loss);
   expect_gradient("w", w, dw, loss);
 }
@@ -100,22 +104,39 @@ TEST_F(Gradient, OfCrossEntropyIsWhatItLeavesInTheLogits) {
 
 TEST_F(Gradient, OfAttentionIsItsBackward) {
   AttentionCase grouped{"", 2, 6, 9, 4, 2, 3, 0, true, count_from(3, 6), count_from(0, 9), {}, {}};
-  AttentionCase documents{"", 1, 7, 7, 2, 1, 4, 0, true, count_from(0, 7), count_from(0, 7), {1, 1, 2, 2, 2, 3, 3}, {1, 1, 2, 2, 2, 3, 3}};
-  AttentionCase partly_empty{"", 1, 5, 4, 1, 1, 4, 0, true, count_from(0, 5), count_from(2, 4), {}, {}};
+  AttentionCase documents{"",
+                          1,
+                          7,
+                          7,
+                          2,
+                          1,
+                          4,
+                          0,
+                          true,
+                          count_from(0, 7),
+                          count_from(0, 7),
+                          {1, 1, 2, 2, 2, 3, 3},
+                          {1, 1, 2, 2, 2, 3, 3}};
+  AttentionCase partly_empty{"", 1, 5, 4, 1, 1, 4, 0, true, count_from(0, 5), count_from(2, 4),
+                             {}, {}};
   for (const AttentionCase& c : {grouped, documents, partly_empty}) {
     const Shape queries{c.B, c.Tq, c.H, c.Dh}, keys{c.B, c.Tk, c.Hkv, c.Dh}, rows{c.B, c.H, c.Tq};
-    Values q = random(queries.elements()), k = random(keys.elements()), v = random(keys.elements()), dout = random(queries.elements());
-    Values o(q.size()), lse(static_cast<size_t>(rows.elements())), delta(lse.size()), dq(q.size()), dk(k.size()), dv(v.size());
+    Values q = random(queries.elements()), k = random(keys.elements()), v = random(keys.elements()),
+           dout = random(queries.elements());
+    Values o(q.size()), lse(static_cast<size_t>(rows.elements())), delta(lse.size()), dq(q.size()),
+        dk(k.size()), dv(v.size());
     Runner host(ops_, DType::f64, DType::f64);
     const AttentionMask mask = mask_of(host, c);
     const auto loss = [&] {
-      ops_.attention_forward(f64(o, queries), f64(lse, rows), f64(q, queries), f64(k, keys), f64(v, keys), mask, 0.6);
+      ops_.attention_forward(f64(o, queries), f64(lse, rows), f64(q, queries), f64(k, keys),
+                             f64(v, keys), mask, 0.6);
       return dot(dout, o);
     };
     loss();
     ops_.attention_delta(f64(delta, rows), f64(dout, queries), f64(o, queries));
-    ops_.attention_backward(f64(dq, queries), f64(dk, keys), f64(dv, keys), f64(dout, queries), f64(q, queries), f64(k, keys), f64(v, keys),
-                            f64(lse, rows), f64(delta, rows), mask, 0.6, false);
+    ops_.attention_backward(f64(dq, queries), f64(dk, keys), f64(dv, keys), f64(dout, queries),
+                            f64(q, queries), f64(k, keys), f64(v, keys), f64(lse, rows),
+                            f64(delta, rows), mask, 0.6, false);
     expect_gradient("q", q, dq, loss);
     expect_gradient("k", k, dk, loss);
     expect_gradient("v", v, dv, loss);

@@ -1,9 +1,10 @@
-// The harness of the op tests. A case is a function that declares operands and calls one op; a Runner carries it out on one
-// backend. The same case runs on the subject (f32 or bf16 storage) and on the reference backend in f64, with inputs already
-// rounded to the subject's storage, so that what differs is the op's own error.
+// The harness of the op tests. A case is a function that declares operands and calls one op; a
+// Runner carries it out on one backend. The same case runs on the subject (f32 or bf16 storage) and
+// on the reference backend in f64, with inputs already rounded to the subject's storage, so that
+// what differs is the op's own error.
 //
-// Outputs and all padding are filled with NaN before the call, padding must still be NaN after it. Memory of a device is only
-// touched through upload and download.
+// Outputs and all padding are filled with NaN before the call, padding must still be NaN after it.
+// Memory of a device is only touched through upload and download.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -34,7 +35,8 @@ inline constexpr Tolerance kExact{0, 0};
 
 inline double rounded(double x, DType t) {
   if (t == DType::f32) return static_cast<double>(static_cast<float>(x));
-  if (t == DType::bf16) return static_cast<double>(static_cast<float>(bfloat16(static_cast<float>(x))));
+  if (t == DType::bf16)
+    return static_cast<double>(static_cast<float>(bfloat16(static_cast<float>(x))));
   return x;
 }
 
@@ -62,13 +64,15 @@ inline std::vector<double> decode(const std::vector<std::byte>& bytes, DType t) 
     int32_t integer = 0;
     if (t == DType::f64) std::memcpy(&values[i], at, 8);
     if (t == DType::f32) std::memcpy(&f, at, 4), values[i] = static_cast<double>(f);
-    if (t == DType::bf16) std::memcpy(&h, at, 2), values[i] = static_cast<double>(static_cast<float>(h));
+    if (t == DType::bf16)
+      std::memcpy(&h, at, 2), values[i] = static_cast<double>(static_cast<float>(h));
     if (t == DType::i32) std::memcpy(&integer, at, 4), values[i] = integer;
   }
   return values;
 }
 
-// Root of the summed squared error over that of the reference; equal infinities agree, NaN never does.
+// Root of the summed squared error over that of the reference; equal infinities agree, NaN never
+// does.
 inline double nrmse(const std::vector<double>& actual, const std::vector<double>& expected) {
   double error = 0, norm = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
@@ -77,13 +81,16 @@ inline double nrmse(const std::vector<double>& actual, const std::vector<double>
     norm += expected[i] * expected[i];
   }
   if (std::isnan(error)) return std::numeric_limits<double>::infinity();
-  return norm > 0 ? std::sqrt(error / norm) : (error > 0 ? std::numeric_limits<double>::infinity() : 0);
+  return norm > 0 ? std::sqrt(error / norm)
+                  : (error > 0 ? std::numeric_limits<double>::infinity() : 0);
 }
 
 class Runner {
  public:
-  // `stored` is the element type whose rounding the inputs have; `element` the one that the op sees.
-  Runner(Backend& backend, DType stored, DType element) : ops(backend), stored_(stored), element_(element) {}
+  // `stored` is the element type whose rounding the inputs have; `element` the one that the op
+  // sees.
+  Runner(Backend& backend, DType stored, DType element)
+      : ops(backend), stored_(stored), element_(element) {}
 
   Backend& ops;
   DType stored() const { return stored_; }
@@ -109,9 +116,13 @@ class Runner {
     return place(shape, DType::i32, std::vector<double>(values.begin(), values.end()), 0);
   }
   // An output: poisoned, or random where the op adds to it or works in place.
-  Tensor output(const std::string& name, Shape shape, Kind kind, Tolerance tolerance, bool random_before = false, int64_t pad = 0) {
-    const std::vector<double> poison(static_cast<size_t>(shape.elements()), std::numeric_limits<double>::quiet_NaN());
-    return watch(name, place(shape, dtype_of(kind), random_before ? random(shape, kind, 1) : poison, pad), tolerance);
+  Tensor output(const std::string& name, Shape shape, Kind kind, Tolerance tolerance,
+                bool random_before = false, int64_t pad = 0) {
+    const std::vector<double> poison(static_cast<size_t>(shape.elements()),
+                                     std::numeric_limits<double>::quiet_NaN());
+    return watch(name,
+                 place(shape, dtype_of(kind), random_before ? random(shape, kind, 1) : poison, pad),
+                 tolerance);
   }
   // Compares a tensor that the op overwrites.
   Tensor watch(const std::string& name, const Tensor& tensor, Tolerance tolerance) {
@@ -121,7 +132,8 @@ class Runner {
   // Normal random numbers as `kind` stores them.
   std::vector<double> random(Shape shape, Kind kind, double spread) {
     std::vector<double> values(static_cast<size_t>(shape.elements()));
-    for (size_t i = 0; i < values.size(); ++i) values[i] = rounded(spread * normal_at(Philox{7}, stream_, i), stored_as(kind));
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] = rounded(spread * normal_at(Philox{7}, stream_, i), stored_as(kind));
     ++stream_;
     return values;
   }
@@ -138,7 +150,8 @@ class Runner {
         if (inside < buffer.places.size() && buffer.places[inside] == i) {
           output.values.push_back(values[i]);
           const size_t size = size_of(buffer.whole.dtype);
-          output.bytes.insert(output.bytes.end(), all.data() + i * size, all.data() + (i + 1) * size);
+          output.bytes.insert(output.bytes.end(), all.data() + i * size,
+                              all.data() + (i + 1) * size);
           ++inside;
         } else {
           EXPECT_TRUE(std::isnan(values[i])) << output.name << ": padding was overwritten";
@@ -151,21 +164,28 @@ class Runner {
  private:
   struct Buffer {
     std::unique_ptr<DeviceMemory> memory;
-    Tensor whole;                 // contiguous
-    Tensor view;                  // what the op gets
-    std::vector<size_t> places;   // of the view's elements in the whole
+    Tensor whole;                // contiguous
+    Tensor view;                 // what the op gets
+    std::vector<size_t> places;  // of the view's elements in the whole
   };
 
-  DType dtype_of(Kind kind) const { return kind == Kind::element ? element_ : statistics_of(element_); }
-  DType stored_as(Kind kind) const { return kind == Kind::element ? stored_ : statistics_of(stored_); }
+  DType dtype_of(Kind kind) const {
+    return kind == Kind::element ? element_ : statistics_of(element_);
+  }
+  DType stored_as(Kind kind) const {
+    return kind == Kind::element ? stored_ : statistics_of(stored_);
+  }
 
   Tensor place(Shape shape, DType dtype, const std::vector<double>& values, int64_t pad) {
-    // The dense tail of an operand (the last dimension, of a 4-d tensor the last two) is one row of the buffer.
-    const int64_t row = shape.rank == 4 ? shape[2] * shape[3] : shape[-1], rows = shape.elements() / row;
+    // The dense tail of an operand (the last dimension, of a 4-d tensor the last two) is one row of
+    // the buffer.
+    const int64_t row = shape.rank == 4 ? shape[2] * shape[3] : shape[-1],
+                  rows = shape.elements() / row;
     Buffer buffer;
     buffer.memory = ops.allocate(static_cast<size_t>(rows * (row + pad)) * size_of(dtype));
     buffer.whole = Tensor(buffer.memory->data(), dtype, {rows, row + pad});
-    std::vector<double> all(static_cast<size_t>(rows * (row + pad)), std::numeric_limits<double>::quiet_NaN());
+    std::vector<double> all(static_cast<size_t>(rows * (row + pad)),
+                            std::numeric_limits<double>::quiet_NaN());
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t c = 0; c < row; ++c) {
         buffer.places.push_back(static_cast<size_t>(r * (row + pad) + pad / 2 + c));
@@ -202,32 +222,39 @@ struct Case {
   std::function<void(Runner&)> run;
 };
 
-inline std::vector<Runner::Output> run_case(const Case& c, Backend& ops, DType stored, DType element) {
+inline std::vector<Runner::Output> run_case(const Case& c, Backend& ops, DType stored,
+                                            DType element) {
   Runner runner(ops, stored, element);
   c.run(runner);
   ops.synchronize();
   return runner.results();
 }
 
-inline void expect_close(const std::vector<Runner::Output>& actual, const std::vector<Runner::Output>& expected, DType stored) {
+inline void expect_close(const std::vector<Runner::Output>& actual,
+                         const std::vector<Runner::Output>& expected, DType stored) {
   ASSERT_EQ(actual.size(), expected.size());
   for (size_t i = 0; i < actual.size(); ++i) {
     double bound = stored == DType::bf16 ? actual[i].tolerance.bf16 : actual[i].tolerance.f32;
-    // The bounds are root mean squares; a handful of bf16 roundings may all be near the worst one, 2^-8.
-    if (actual[i].tensor.dtype == DType::bf16 && actual[i].tensor.elements() < 256 && bound > 0) bound = std::max(bound, 0x1p-8);
+    // The bounds are root mean squares; a handful of bf16 roundings may all be near the worst one,
+    // 2^-8.
+    if (actual[i].tensor.dtype == DType::bf16 && actual[i].tensor.elements() < 256 && bound > 0)
+      bound = std::max(bound, 0x1p-8);
     const double error = nrmse(actual[i].values, expected[i].values);
     EXPECT_LE(error, bound) << actual[i].name << " " << to_string(actual[i].tensor.shape);
   }
 }
 
-inline void expect_same_bits(const std::vector<Runner::Output>& actual, const std::vector<Runner::Output>& expected) {
+inline void expect_same_bits(const std::vector<Runner::Output>& actual,
+                             const std::vector<Runner::Output>& expected) {
   ASSERT_EQ(actual.size(), expected.size());
   for (size_t i = 0; i < actual.size(); ++i)
-    EXPECT_TRUE(actual[i].bytes == expected[i].bytes) << actual[i].name << " " << to_string(actual[i].tensor.shape) << " differs in bits";
+    EXPECT_TRUE(actual[i].bytes == expected[i].bytes)
+        << actual[i].name << " " << to_string(actual[i].tensor.shape) << " differs in bits";
 }
 
 // The backends under test by name; null and a reason where this machine or build lacks one.
-inline std::unique_ptr<Backend> make_subject(const std::string& name, std::string* reason, int threads = 1) {
+inline std::unique_ptr<Backend> make_subject(const std::string& name, std::string* reason,
+                                             int threads = 1) {
   if (name == "cuda") return make_cuda_backend(reason);
   const cpu::InstructionSet set = name == "cpu_portable" ? cpu::InstructionSet::portable
                                   : name == "cpu_avx2"   ? cpu::InstructionSet::avx2

@@ -1,5 +1,6 @@
-// What the matrix product promises beyond its values: a row of y depends on that row of op(a) only, bit for bit, so that a batch
-// may be split into microbatches and between threads; and no term of a sum is lost.
+// What the matrix product promises beyond its values: a row of y depends on that row of op(a) only,
+// bit for bit, so that a batch may be split into microbatches and between threads; and no term of a
+// sum is lost.
 #include <array>
 #include <thread>
 
@@ -15,33 +16,41 @@ struct Shapes {
 };
 
 std::string text_of(const Shapes& s) {
-  return std::to_string(s.M) + "x" + std::to_string(s.N) + "x" + std::to_string(s.K) + " " + name_of(s.dtype) + " to " + name_of(s.y_dtype) +
-         (s.transpose_a ? " TA" : "") + (s.transpose_b ? " TB" : "");
+  return std::to_string(s.M) + "x" + std::to_string(s.N) + "x" + std::to_string(s.K) + " " +
+         name_of(s.dtype) + " to " + name_of(s.y_dtype) + (s.transpose_a ? " TA" : "") +
+         (s.transpose_b ? " TB" : "");
 }
 
 std::vector<Shapes> shapes() {
   std::vector<Shapes> all;
   // One token; odd; sizes of small models; a narrow projection; a sum over many tokens; a head.
-  const std::vector<std::array<int64_t, 3>> sizes = {{37, 53, 29},   {128, 256, 256}, {100, 17, 300}, {96, 1000, 64}, {150, 128, 352},
-                                                     {33, 100, 777}, {48, 64, 4096}, {128, 1, 64},   {65, 512, 128}};
+  const std::vector<std::array<int64_t, 3>> sizes = {
+      {37, 53, 29},   {64, 256, 128}, {100, 17, 300}, {48, 500, 64},
+      {70, 128, 176}, {33, 50, 777},  {34, 32, 3000}, {64, 1, 64},
+  };
   for (const auto& [M, N, K] : sizes)
     for (int flags = 0; flags < 16; ++flags) {
       const DType dtype = flags & 1 ? DType::bf16 : DType::f32;
       if (dtype == DType::f32 && (flags & 2)) continue;
-      all.push_back({M, N, K, dtype, flags & 2 ? DType::bf16 : DType::f32, (flags & 4) != 0, (flags & 8) != 0});
+      all.push_back({M, N, K, dtype, flags & 2 ? DType::bf16 : DType::f32, (flags & 4) != 0,
+                     (flags & 8) != 0});
     }
   return all;
 }
 
 // y computed several times, each time with its rows so many at once.
-std::vector<std::vector<std::byte>> products(Backend& ops, const Shapes& s, const std::vector<int64_t>& rows_at_once) {
+std::vector<std::vector<std::byte>> products(Backend& ops, const Shapes& s,
+                                             const std::vector<int64_t>& rows_at_once) {
   Runner r(ops, s.dtype, s.dtype);
-  const Tensor a = r.input(s.transpose_a ? Shape{s.K, s.M} : Shape{s.M, s.K}), b = r.input(s.transpose_b ? Shape{s.N, s.K} : Shape{s.K, s.N});
+  const Tensor a = r.input(s.transpose_a ? Shape{s.K, s.M} : Shape{s.M, s.K}),
+               b = r.input(s.transpose_b ? Shape{s.N, s.K} : Shape{s.K, s.N});
   for (int64_t rows : rows_at_once) {
-    const Tensor y = r.output("y", {s.M, s.N}, s.y_dtype == s.dtype ? Kind::element : Kind::statistic, kExact);
+    const Tensor y =
+        r.output("y", {s.M, s.N}, s.y_dtype == s.dtype ? Kind::element : Kind::statistic, kExact);
     for (int64_t m = 0; m < s.M; m += rows) {
       const int64_t count = std::min(rows, s.M - m);
-      ops.matmul(y.slice(0, m, count), a.slice(s.transpose_a ? 1 : 0, m, count), s.transpose_a, b, s.transpose_b, false);
+      ops.matmul(y.slice(0, m, count), a.slice(s.transpose_a ? 1 : 0, m, count), s.transpose_a, b,
+                 s.transpose_b, false);
     }
   }
   std::vector<std::vector<std::byte>> bytes;
@@ -50,22 +59,28 @@ std::vector<std::vector<std::byte>> products(Backend& ops, const Shapes& s, cons
 }
 
 TEST(CpuMatmul, RowsDoNotDependOnHowTheyAreSplitNorOnTheNumberOfThreads) {
-  for (const char* subject : {"cpu", "cpu_portable"}) {
+  for (const char* subject : {"cpu", "cpu_avx2"}) {
     std::string reason;
-    const auto one = make_subject(subject, &reason, 1), two = make_subject(subject, &reason, 2), five = make_subject(subject, &reason, 5);
+    if (make_subject(subject, &reason) == nullptr) continue;
+    const auto one = make_subject(subject, &reason, 1), two = make_subject(subject, &reason, 2),
+               five = make_subject(subject, &reason, 5);
     for (const Shapes& s : shapes()) {
       const std::vector<int64_t> rows_at_once = {s.M, s.M < 64 ? 1 : 3, 16, 31, s.M / 2};
       const auto whole = products(*one, s, {s.M})[0];
       for (Backend* ops : {one.get(), two.get()}) {
         const auto split = products(*ops, s, rows_at_once);
-        for (size_t i = 0; i < split.size(); ++i) EXPECT_TRUE(split[i] == whole) << subject << " " << text_of(s) << " by " << rows_at_once[i];
+        for (size_t i = 0; i < split.size(); ++i)
+          EXPECT_TRUE(split[i] == whole)
+              << subject << " " << text_of(s) << " by " << rows_at_once[i];
       }
-      EXPECT_TRUE(products(*five, s, {s.M})[0] == whole) << subject << " " << text_of(s) << " on five threads";
+      EXPECT_TRUE(products(*five, s, {s.M})[0] == whole)
+          << subject << " " << text_of(s) << " on five threads";
     }
   }
 }
 
-// A split of K that drops its tail is a bug that vendors' libraries have had; all-ones operands make it visible.
+// A split of K that drops its tail is a bug that vendors' libraries have had; all-ones operands
+// make it visible.
 TEST(Matmul, OfAllOnesIsExactlyK) {
   for (const std::string& subject : subjects()) {
     std::string reason;
@@ -77,12 +92,15 @@ TEST(Matmul, OfAllOnesIsExactlyK) {
           constexpr int64_t M = 19, N = 33;
           Runner r(*ops, dtype, dtype);
           const bool ta = flags & 1, tb = flags & 2;
-          const std::vector<double> ones_a(static_cast<size_t>(M * K), 1.0), ones_b(static_cast<size_t>(N * K), 1.0);
-          const Tensor a = r.input(ta ? Shape{K, M} : Shape{M, K}, Kind::element, ones_a), b = r.input(tb ? Shape{N, K} : Shape{K, N}, Kind::element, ones_b);
+          const std::vector<double> ones_a(static_cast<size_t>(M * K), 1.0),
+              ones_b(static_cast<size_t>(N * K), 1.0);
+          const Tensor a = r.input(ta ? Shape{K, M} : Shape{M, K}, Kind::element, ones_a),
+                       b = r.input(tb ? Shape{N, K} : Shape{K, N}, Kind::element, ones_b);
           const Tensor y = r.output("y", {M, N}, Kind::statistic, kExact);
           ops->matmul(y, a, ta, b, tb, false);
           const auto results = r.results();
-          for (double value : results[0].values) ASSERT_EQ(value, static_cast<double>(K)) << subject << " " << name_of(dtype);
+          for (double value : results[0].values)
+            ASSERT_EQ(value, static_cast<double>(K)) << subject << " " << name_of(dtype);
         }
   }
 }

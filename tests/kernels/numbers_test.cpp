@@ -1,5 +1,5 @@
-// The small arithmetic under the ops: the exponential of sixteen lanes, bf16 rounding, the normal distribution by index, shapes
-// and arenas.
+// The small arithmetic under the ops: the exponential of sixteen lanes, bf16 rounding, the normal
+// distribution by index, shapes and arenas.
 #include <array>
 #include <bit>
 
@@ -39,23 +39,28 @@ TEST(Exponential, EndsCleanly) {
   EXPECT_TRUE(std::isnan(exponential_of(std::numeric_limits<float>::quiet_NaN())));
 }
 
-// All 2^16 upper halves with low halves around the ties, through the lanes of every instruction set.
+// All 2^16 upper halves with low halves around the ties, through the lanes of every instruction
+// set.
 TEST(Bfloat16, RoundsToNearestEvenInEveryInstructionSet) {
   std::vector<float> values;
   for (uint32_t high = 0; high < 65536; ++high)
-    for (uint32_t low : {0u, 1u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu}) values.push_back(std::bit_cast<float>(high << 16 | low));
+    for (uint32_t low : {0u, 1u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu})
+      values.push_back(std::bit_cast<float>(high << 16 | low));
   std::vector<bfloat16> rounded_values(values.size());
   const auto n = static_cast<int64_t>(values.size());
   for (cpu::InstructionSet set : cpu::available_instruction_sets()) {
     const auto ops = cpu::make_backend(1, set);
-    ops->cast(Tensor(rounded_values.data(), DType::bf16, {n}), Tensor(values.data(), DType::f32, {n}));
-    for (size_t i = 0; i < values.size(); ++i) ASSERT_EQ(rounded_values[i].bits, bfloat16(values[i]).bits) << values[i] << " " << name_of(set);
+    ops->cast(Tensor(rounded_values.data(), DType::bf16, {n}),
+              Tensor(values.data(), DType::f32, {n}));
+    for (size_t i = 0; i < values.size(); ++i)
+      ASSERT_EQ(rounded_values[i].bits, bfloat16(values[i]).bits)
+          << values[i] << " " << name_of(set);
   }
 }
 
 TEST(Bfloat16, KeepsWhatItCanRepresentAndRoundsTiesToEven) {
   EXPECT_EQ(static_cast<float>(bfloat16(1.0f)), 1.0f);
-  EXPECT_EQ(static_cast<float>(bfloat16(1.0f + 0x1p-8f)), 1.0f);             // a tie: down to even
+  EXPECT_EQ(static_cast<float>(bfloat16(1.0f + 0x1p-8f)), 1.0f);  // a tie: down to even
   EXPECT_EQ(static_cast<float>(bfloat16(1.0f + 3 * 0x1p-8f)), 1.0f + 0x1p-6f);  // a tie: up to even
   EXPECT_TRUE(std::isnan(static_cast<float>(bfloat16(std::bit_cast<float>(0x7f800001u)))));
 }

@@ -53,6 +53,17 @@ TEST(PacketAgainstLinux, PartlyDecayedWindowsAreWithinFivePercent) {
   EXPECT_GE(values, 90u);
 }
 
+// Acknowledgements wait behind the other direction's data: HyStart ends slow start early, in Linux
+// as in the model.
+TEST(PacketAgainstLinux, BothDirectionsAtOnceAreWithinFivePercent) {
+  const std::vector<double> ours = seconds_both_ways(
+      roomy_link(NetworkModel::packet, BothWays::rate_mbps, BothWays::round_trip_ms),
+      BothWays::bytes, {std::begin(BothWays::gaps), std::end(BothWays::gaps)});
+  ASSERT_EQ(ours.size(), std::size(BothWays::seconds));
+  for (size_t i = 0; i < ours.size(); ++i)
+    EXPECT_NEAR(ours[i] / BothWays::seconds[i], 1.0, 0.05) << "pair " << i;
+}
+
 class FluidAgainstPacket : public testing::TestWithParam<std::tuple<double, double, double>> {};
 
 // 3 % is the bound that docs/network.md promises for one loss-free flow; after idle both count the

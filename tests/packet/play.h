@@ -133,6 +133,30 @@ inline NetworkConfig roomy_link(NetworkModel model, double rate_mbps, double rou
   return config;
 }
 
+// Messages of `bytes` both ways at once between two ranks, again after each gap from the completion
+// of both: the seconds of the slower one of each pair.
+inline std::vector<double> seconds_both_ways(const NetworkConfig& config, double bytes,
+                                             const std::vector<double>& gaps) {
+  const auto work = [&] {
+    const auto network = make_network(config, 2);
+    std::vector<double> slower;
+    Nanoseconds now{1'000'000'000};
+    for (size_t i = 0; i <= gaps.size(); ++i) {
+      if (i > 0) now += Nanoseconds::from_seconds(gaps[i - 1]);
+      const Nanoseconds start = now;
+      for (const int from : {0, 1})
+        network->offer(
+            {2 * i + static_cast<size_t>(from), from, 1 - from, {static_cast<uint64_t>(bytes)}},
+            start);
+      for (std::vector<Delivery> out; out.size() < 2;)
+        now = network->advance(Nanoseconds::max(), out);
+      slower.push_back((now - start).seconds());
+    }
+    return slower;
+  };
+  return config.model == NetworkModel::packet ? in_child(work) : work();
+}
+
 // The messages of one row of a measurement: one cold, then one after each gap.
 inline std::vector<Step> steps_of(double bytes, const std::vector<double>& gaps) {
   std::vector<Step> steps{{bytes}};

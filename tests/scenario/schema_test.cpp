@@ -51,11 +51,12 @@ TEST(Schema, AcceptsWhatTheParserAccepts) {
 
 TEST(Schema, RefusesWhatTheParserRefusesButForRulesBetweenFields) {
   std::vector<Json> documents;
-  for (const Misuse& misuse : misuses()) documents.push_back(patched(misuse.patch));
+  const std::vector<Misuse> cases = misuses();
+  for (const Misuse& misuse : cases) documents.push_back(patched(misuse.patch));
   const auto answers = validate(documents);
   if (!answers) GTEST_SKIP() << "python3-jsonschema is not installed";
   for (size_t i = 0; i < documents.size(); ++i) {
-    const Misuse& misuse = misuses()[i];
+    const Misuse& misuse = cases[i];
     EXPECT_EQ((*answers)[i].substr(0, 2), misuse.structural ? "no" : "ye") << misuse.patch << "\n"
                                                                            << (*answers)[i];
   }

@@ -113,9 +113,11 @@ TEST(Trace, EveryColumnIsDocumented) {
   const Json summary = replay(pipeline_record(), options_for(directory.path()));
   const std::string page = read_file(std::string(STRAIT_SOURCE_DIR) + "/docs/metrics.md");
   for (const char* file :
-       {"steps.csv", "ranks.csv", "links.csv", "evals.csv", "messages.csv", "diagnostics.csv"})
-    for (const auto& [column, cell] : table_of(directory.file(file)).at(0))
+       {"steps.csv", "ranks.csv", "links.csv", "evals.csv", "messages.csv", "diagnostics.csv"}) {
+    const auto table = table_of(directory.file(file));
+    for (const auto& [column, cell] : table.at(0))
       EXPECT_THAT(page, HasSubstr("`" + column + "`")) << file;
+  }
   for (const auto& [field, value] : summary.items())
     EXPECT_THAT(page, HasSubstr("`" + field + "`"));
 }

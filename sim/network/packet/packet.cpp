@@ -290,8 +290,8 @@ void PacketNetwork::on_delivery(const Delivery& delivery) {
   stop_soon();
 }
 
-// Stops after what is already scheduled for this instant. Never twice: a second stop would outlive this run and end the next
-// one before its time.
+// Stops after what is already scheduled for this instant. Never twice: a second stop would outlive
+// this run and end the next one before its time.
 void PacketNetwork::stop_soon() {
   if (stop_.IsExpired()) stop_ = Simulator::ScheduleNow(&Simulator::Stop);
 }

@@ -3,14 +3,17 @@
 // a rate, delays, and never drops (an unlimited queue). Needs root (namespaces, TUN, real-time
 // priority) and an idle machine; nothing outside the process's own namespaces is touched.
 //
-//   linux_reference RATE_MBPS RTT_MS BYTES GAP_S[,GAP_S...] [CONGESTION_CONTROL] [MTU]
+//   linux_reference RATE_MBPS RTT_MS BYTES GAP_S[,GAP_S...] [cubic] [1500] [both]
 //
 // sends one message of BYTES, and one more after each gap (seconds from the completion of the one
 // before it), over one connection, and prints the seconds from the first write to the last byte
 // read, one a line: cold, then after each gap.
+// With `both`, a second connection sends the same the other way at the same time, and each line has
+// both times.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <netinet/tcp.h>
@@ -125,31 +128,46 @@ void set_congestion_control(int fd, const std::string& name) {
           "TCP_CONGESTION");
 }
 
-void measure(int client, int server, size_t bytes, const std::vector<double>& gaps) {
-  const std::vector<char> data(bytes, 'x');
+// One connection's two ends: `from` writes, `to` reads.
+struct Ends {
+  int from, to;
+};
+
+double transfer(Ends ends, size_t bytes) {
+  const std::vector<char> data(std::min<size_t>(bytes, 1 << 20), 'x');
   std::vector<char> sink(1 << 20);
+  const auto start = Clock::now();
+  std::thread sender([&] {
+    for (size_t sent = 0; sent < bytes;) {
+      const ssize_t n = send(ends.from, data.data(), std::min(bytes - sent, data.size()), 0);
+      if (n <= 0) return;
+      sent += static_cast<size_t>(n);
+    }
+  });
+  for (size_t received = 0; received < bytes;)
+    received += static_cast<size_t>(
+        checked(static_cast<int>(recv(ends.to, sink.data(), sink.size(), 0)), "recv"));
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  sender.join();
+  return seconds;
+}
+
+void measure(const std::vector<Ends>& connections, size_t bytes, const std::vector<double>& gaps) {
   for (size_t i = 0; i <= gaps.size(); ++i) {
     std::this_thread::sleep_for(std::chrono::duration<double>(i == 0 ? 0.5 : gaps[i - 1]));
-    const auto start = Clock::now();
-    std::thread sender([&] {
-      for (size_t sent = 0; sent < bytes;)
-        sent += static_cast<size_t>(
-            checked(static_cast<int>(send(client, data.data() + sent,
-                                          std::min<size_t>(bytes - sent, 1 << 20), 0)),
-                    "send"));
-    });
-    for (size_t received = 0; received < bytes;)
-      received += static_cast<size_t>(
-          checked(static_cast<int>(recv(server, sink.data(), sink.size(), 0)), "recv"));
-    fmt::print("{:.5f}\n", std::chrono::duration<double>(Clock::now() - start).count());
-    sender.join();
+    std::vector<double> seconds(connections.size());
+    std::vector<std::thread> threads;
+    for (size_t c = 0; c < connections.size(); ++c)
+      threads.emplace_back([&, c] { seconds[c] = transfer(connections[c], bytes); });
+    for (std::thread& thread : threads) thread.join();
+    fmt::print("{:.5f}\n", fmt::join(seconds, " "));
   }
 }
 
 void run(int argc, char** argv) {
   if (argc < 5)
     throw std::runtime_error(
-        "usage: linux_reference RATE_MBPS RTT_MS BYTES GAP_S[,GAP_S...] [cubic] [1500]");
+        "usage: linux_reference RATE_MBPS RTT_MS BYTES GAP_S[,GAP_S...] [cubic] [1500] [both]");
   const double rate = std::stod(argv[1]) * 1e6;
   const Nanos delay(static_cast<int64_t>(std::stod(argv[2]) * 1e6 / 2));
   std::vector<double> gaps;
@@ -160,6 +178,7 @@ void run(int argc, char** argv) {
   }
   const std::string control = argc > 5 ? argv[5] : "cubic";
   const int mtu = argc > 6 ? std::stoi(argv[6]) : 1500;
+  const bool both_ways = argc > 7 && std::string(argv[7]) == "both";
 
   // Before anything else on the machine: a late relay or reader would count as network time.
   const sched_param priority{.sched_priority = 5};
@@ -173,19 +192,23 @@ void run(int argc, char** argv) {
           "bind");
   checked(listen(listener, 1), "listen");
   const int client_tun = enter_namespace_with_tun("10.9.0.2", "10.9.0.1", mtu);
-  const int client = checked(socket(AF_INET, SOCK_STREAM, 0), "socket");
-  set_congestion_control(client, control);
-  const int on = 1;
-  setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-
   std::atomic<bool> stop = false;
   std::thread relaying(relay, Direction{client_tun, server_tun}, Direction{server_tun, client_tun},
                        rate, delay, std::cref(stop));
-  checked(
-      connect(client, reinterpret_cast<const sockaddr*>(&server_address), sizeof server_address),
-      "connect");
-  const int server = checked(accept(listener, nullptr, nullptr), "accept");
-  measure(client, server, static_cast<size_t>(std::stod(argv[3])), gaps);
+  std::vector<Ends> connections;
+  for (int c = 0; c < (both_ways ? 2 : 1); ++c) {
+    const int client = checked(socket(AF_INET, SOCK_STREAM, 0), "socket");
+    set_congestion_control(client, control);
+    checked(
+        connect(client, reinterpret_cast<const sockaddr*>(&server_address), sizeof server_address),
+        "connect");
+    const int server = checked(accept(listener, nullptr, nullptr), "accept");
+    const int on = 1;
+    for (const int end : {client, server})
+      setsockopt(end, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    connections.push_back(c == 0 ? Ends{client, server} : Ends{server, client});
+  }
+  measure(connections, static_cast<size_t>(std::stod(argv[3])), gaps);
   stop = true;
   relaying.join();
 }

@@ -1,12 +1,13 @@
-// Every op of the cpu backend on one thread, as a share of this machine's roofline: peak GFLOP/s of oneDNN's matrix product (f32
-// and bf16) and bandwidth of a copy too large for any cache, both measured first. The share of an op is
-// max(FLOPs / peak, bytes / bandwidth) / its time; it exceeds 1 where data stay in cache. A matrix product is also compared
-// with oneDNN's own primitive on the same shape ("ceiling").
+// Every op of the cpu backend on one thread, as a share of this machine's roofline: peak GFLOP/s of
+// oneDNN's matrix product (f32 and bf16) and bandwidth of a copy too large for any cache, both
+// measured first. The share of an op is max(FLOPs / peak, bytes / bandwidth) / its time; it exceeds
+// 1 where data stay in cache. A matrix product is also compared with oneDNN's own primitive on the
+// same shape ("ceiling").
 //
 //   bench_ops --benchmark_filter=attention --benchmark_repetitions=5
 //
-// Times are CPU times of one thread; even so, timings on a machine that does something else mean little: look at the load
-// average that is printed first.
+// Times are CPU times of one thread; even so, timings on a machine that does something else mean
+// little: look at the load average that is printed first.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 #include <omp.h>
@@ -54,7 +55,8 @@ double onednn_seconds(int64_t M, int64_t N, int64_t K, DType dtype) {
   const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   dnnl::stream stream(engine);
   const auto type = dtype == DType::bf16 ? memory::data_type::bf16 : memory::data_type::f32;
-  const memory::desc a({M, K}, type, memory::dims{K, 1}), b({K, N}, type, memory::dims{1, K}), y({M, N}, memory::data_type::f32, memory::dims{N, 1});
+  const memory::desc a({M, K}, type, memory::dims{K, 1}), b({K, N}, type, memory::dims{1, K}),
+      y({M, N}, memory::data_type::f32, memory::dims{N, 1});
   const dnnl::matmul product(dnnl::matmul::primitive_desc(dnnl::matmul::desc(a, b, y), engine));
   memory ma(a, engine), mb(b, engine), my(y, engine);
   for (memory* m : {&ma, &mb}) std::memset(m->get_data_handle(), 0x3c, m->get_desc().get_size());
@@ -75,13 +77,15 @@ struct Roofline {
       r.bf16 = std::max(r.bf16, flops / onednn_seconds(n, n, n, DType::bf16));
     }
     std::vector<char> from(size_t{128} << 20, 1), to(from.size());
-    r.bandwidth = 2.0 * static_cast<double>(from.size()) / fastest([&] { std::memcpy(to.data(), from.data(), from.size()); });
+    r.bandwidth = 2.0 * static_cast<double>(from.size()) /
+                  fastest([&] { std::memcpy(to.data(), from.data(), from.size()); });
     return r;
   }
   double seconds(const std::vector<strait::OpCost>& costs) const {
     double total = 0;
     for (const auto& c : costs)
-      total += std::max(static_cast<double>(c.flops) / (c.bf16 && c.matrix ? bf16 : f32), static_cast<double>(c.bytes) / bandwidth);
+      total += std::max(static_cast<double>(c.flops) / (c.bf16 && c.matrix ? bf16 : f32),
+                        static_cast<double>(c.bytes) / bandwidth);
     return total;
   }
 };
@@ -128,7 +132,8 @@ void measure(benchmark::State& state, const Prepare& prepare, DType dtype, doubl
   ops->set_cost_sink(nullptr);
   for (auto _ : state) op(*ops);
   double flops = 0, bytes = 0;
-  for (const auto& c : costs) flops += static_cast<double>(c.flops), bytes += static_cast<double>(c.bytes);
+  for (const auto& c : costs)
+    flops += static_cast<double>(c.flops), bytes += static_cast<double>(c.bytes);
   const auto rate = benchmark::Counter::kIsIterationInvariantRate;
   state.counters["GFLOP/s"] = benchmark::Counter(flops / 1e9, rate);
   state.counters["GB/s"] = benchmark::Counter(bytes / 1e9, rate);
@@ -138,7 +143,8 @@ void measure(benchmark::State& state, const Prepare& prepare, DType dtype, doubl
 
 void add(const std::string& name, const Prepare& prepare) {
   for (DType dtype : {DType::f32, DType::bf16})
-    benchmark::RegisterBenchmark(fmt::format("{}/{}", name, strait::name_of(dtype)).c_str(), [=](benchmark::State& s) { measure(s, prepare, dtype, 0); });
+    benchmark::RegisterBenchmark(fmt::format("{}/{}", name, strait::name_of(dtype)).c_str(),
+                                 [=](benchmark::State& s) { measure(s, prepare, dtype, 0); });
 }
 
 // The three products of a linear layer of N out of K features over M tokens.
@@ -147,13 +153,18 @@ void add_matmul(int64_t M, int64_t N, int64_t K) {
     for (int which = 0; which < 3; ++which) {
       const char* name = which == 0 ? "y=x*w'" : which == 1 ? "dx=dy*w" : "dw+=dy'*x";
       const Prepare prepare = [=](Operands& o, DType t) -> std::function<void(Backend&)> {
-        const Tensor x = o.random({M, K}, t), w = o.random({N, K}, t), dy = o.random({M, N}, t), dw = o.zeros({N, K}, DType::f32);
+        const Tensor x = o.random({M, K}, t), w = o.random({N, K}, t), dy = o.random({M, N}, t),
+                     dw = o.zeros({N, K}, DType::f32);
         if (which == 0) return [=](Backend& ops) { ops.matmul(dy, x, false, w, true, false); };
         if (which == 1) return [=](Backend& ops) { ops.matmul(x, dy, false, w, false, false); };
         return [=](Backend& ops) { ops.matmul(dw, dy, true, x, false, true); };
       };
-      const auto run = [=](benchmark::State& s) { measure(s, prepare, dtype, onednn_seconds(M, N, K, dtype)); };
-      benchmark::RegisterBenchmark(fmt::format("matmul {} M={} N={} K={}/{}", name, M, N, K, strait::name_of(dtype)).c_str(), run);
+      const auto run = [=](benchmark::State& s) {
+        measure(s, prepare, dtype, onednn_seconds(M, N, K, dtype));
+      };
+      benchmark::RegisterBenchmark(
+          fmt::format("matmul {} M={} N={} K={}/{}", name, M, N, K, strait::name_of(dtype)).c_str(),
+          run);
     }
 }
 
@@ -162,17 +173,24 @@ void add_attention(int64_t B, int64_t T, int64_t H, int64_t Hkv, int64_t Dh) {
   const auto operands = [=](Operands& o, DType t, bool backward) -> std::function<void(Backend&)> {
     // Packed rows, as the engine has them.
     const Tensor rows = o.random({B, T, (H + 2 * Hkv) * Dh}, t), gradient = o.zeros(rows.shape, t);
-    const auto part = [=](const Tensor& packed, int64_t head, int64_t heads) { return packed.slice(2, head * Dh, heads * Dh).split_last(heads, Dh); };
+    const auto part = [=](const Tensor& packed, int64_t head, int64_t heads) {
+      return packed.slice(2, head * Dh, heads * Dh).split_last(heads, Dh);
+    };
     const Tensor q = part(rows, 0, H), k = part(rows, H, Hkv), v = part(rows, H + Hkv, Hkv);
-    const Tensor dq = part(gradient, 0, H), dk = part(gradient, H, Hkv), dv = part(gradient, H + Hkv, Hkv);
-    const Tensor o_out = o.zeros({B, T, H, Dh}, t), dout = o.random({B, T, H, Dh}, t), lse = o.zeros({B, H, T}, DType::f32), delta = o.zeros({B, H, T}, DType::f32);
+    const Tensor dq = part(gradient, 0, H), dk = part(gradient, H, Hkv),
+                 dv = part(gradient, H + Hkv, Hkv);
+    const Tensor o_out = o.zeros({B, T, H, Dh}, t), dout = o.random({B, T, H, Dh}, t),
+                 lse = o.zeros({B, H, T}, DType::f32), delta = o.zeros({B, H, T}, DType::f32);
     strait::AttentionMask mask;
     mask.q_position = mask.k_position = o.positions(T);
     const double scale = 0.1;
-    if (!backward) return [=](Backend& ops) { ops.attention_forward(o_out, lse, q, k, v, mask, scale); };
+    if (!backward)
+      return [=](Backend& ops) { ops.attention_forward(o_out, lse, q, k, v, mask, scale); };
     const auto ops = strait::make_cpu_backend(1);
     ops->attention_forward(o_out, lse, q, k, v, mask, scale);
-    return [=](Backend& b) { b.attention_backward(dq, dk, dv, dout, q, k, v, lse, delta, mask, scale, false); };
+    return [=](Backend& b) {
+      b.attention_backward(dq, dk, dv, dout, q, k, v, lse, delta, mask, scale, false);
+    };
   };
   add("attention_forward " + sizes, [=](Operands& o, DType t) { return operands(o, t, false); });
   add("attention_backward " + sizes, [=](Operands& o, DType t) { return operands(o, t, true); });
@@ -183,19 +201,23 @@ void add_rows(int64_t N, int64_t C, int64_t F, int64_t V) {
   using Run = std::function<void(Backend&)>;
   const std::string sizes = fmt::format("N={} C={}", N, C);
   add("rmsnorm_forward " + sizes, [=](Operands& o, DType t) -> Run {
-    const Tensor y = o.zeros({N, C}, t), r = o.zeros({N}, DType::f32), x = o.random({N, C}, t), w = o.random({C}, t);
+    const Tensor y = o.zeros({N, C}, t), r = o.zeros({N}, DType::f32), x = o.random({N, C}, t),
+                 w = o.random({C}, t);
     return [=](Backend& ops) { ops.rmsnorm_forward(y, r, x, w, 1e-5); };
   });
   add("add_rmsnorm_forward " + sizes, [=](Operands& o, DType t) -> Run {
-    const Tensor y = o.zeros({N, C}, t), r = o.zeros({N}, DType::f32), x = o.random({N, C}, t), d = o.random({N, C}, t), w = o.random({C}, t), s = o.zeros({N, C}, t);
+    const Tensor y = o.zeros({N, C}, t), r = o.zeros({N}, DType::f32), x = o.random({N, C}, t),
+                 d = o.random({N, C}, t), w = o.random({C}, t), s = o.zeros({N, C}, t);
     return [=](Backend& ops) { ops.add_rmsnorm_forward(s, y, r, x, d, w, 1e-5); };
   });
   add("rmsnorm_backward " + sizes, [=](Operands& o, DType t) -> Run {
-    const Tensor dx = o.zeros({N, C}, t), dw = o.zeros({C}, DType::f32), dy = o.random({N, C}, t), x = o.random({N, C}, t), w = o.random({C}, t), r = o.random({N}, DType::f32);
+    const Tensor dx = o.zeros({N, C}, t), dw = o.zeros({C}, DType::f32), dy = o.random({N, C}, t),
+                 x = o.random({N, C}, t), w = o.random({C}, t), r = o.random({N}, DType::f32);
     return [=](Backend& ops) { ops.rmsnorm_backward(dx, dw, dy, x, w, r, true); };
   });
   add(fmt::format("rope N={} H={} Dh=32", N, C / 32), [=](Operands& o, DType t) -> Run {
-    const Tensor x = o.random({1, N, C / 32, 32}, t), table = o.random({N, 32}, DType::f32), p = o.positions(N);
+    const Tensor x = o.random({1, N, C / 32, 32}, t), table = o.random({N, 32}, DType::f32),
+                 p = o.positions(N);
     return [=](Backend& ops) { ops.rope(x, table, p, false); };
   });
   add(fmt::format("swiglu_forward N={} F={}", N, F), [=](Operands& o, DType t) -> Run {
@@ -207,7 +229,8 @@ void add_rows(int64_t N, int64_t C, int64_t F, int64_t V) {
     return [=](Backend& ops) { ops.swiglu_backward(d, dy, g); };
   });
   add(fmt::format("cross_entropy N={} V={}", N, V), [=](Operands& o, DType t) -> Run {
-    const Tensor loss = o.zeros({N}, DType::f32), z = o.random({N, V}, t), targets = o.integers(N, V);
+    const Tensor loss = o.zeros({N}, DType::f32), z = o.random({N, V}, t),
+                 targets = o.integers(N, V);
     return [=](Backend& ops) { ops.cross_entropy(loss, z, targets, 1.0, true); };
   });
   add(fmt::format("gather_rows N={} C={}", N, C), [=](Operands& o, DType t) -> Run {
@@ -215,11 +238,13 @@ void add_rows(int64_t N, int64_t C, int64_t F, int64_t V) {
     return [=](Backend& ops) { ops.gather_rows(y, table, ids); };
   });
   add(fmt::format("scatter_add_rows N={} C={}", N, C), [=](Operands& o, DType t) -> Run {
-    const Tensor dy = o.random({N, C}, t), table = o.zeros({V, C}, DType::f32), ids = o.integers(N, V);
+    const Tensor dy = o.random({N, C}, t), table = o.zeros({V, C}, DType::f32),
+                 ids = o.integers(N, V);
     return [=](Backend& ops) { ops.scatter_add_rows(table, dy, ids); };
   });
   add(fmt::format("add_gathered_rows N={} C={}", N, C), [=](Operands& o, DType t) -> Run {
-    const Tensor y = o.zeros({N, C}, t), x = o.random({N, C}, t), table = o.random({V, C}, t), ids = o.integers(N, V);
+    const Tensor y = o.zeros({N, C}, t), x = o.random({N, C}, t), table = o.random({V, C}, t),
+                 ids = o.integers(N, V);
     return [=](Backend& ops) { ops.add_gathered_rows(y, x, table, ids, -1.0); };
   });
 }
@@ -255,7 +280,8 @@ void add_flat(int64_t n) {
     return [=](Backend& ops) { ops.sum_squares(out, x); };
   });
   add(fmt::format("adamw n={}", n), [=](Operands& o, DType t) -> Run {
-    const Tensor p = o.random({n}, DType::f32), c = t == DType::f32 ? p : o.zeros({n}, t), m = o.zeros({n}, DType::f32), v = o.zeros({n}, DType::f32),
+    const Tensor p = o.random({n}, DType::f32), c = t == DType::f32 ? p : o.zeros({n}, t),
+                 m = o.zeros({n}, DType::f32), v = o.zeros({n}, DType::f32),
                  g = o.random({n}, DType::f32), one = o.zeros({1}, DType::f32);
     return [=](Backend& ops) { ops.adamw(p, c, m, v, g, one, {.lr = 1e-3}); };
   });
@@ -270,7 +296,8 @@ void add_flat(int64_t n) {
 int main(int argc, char** argv) {
   omp_set_num_threads(1);
   roofline = Roofline::measure();
-  fmt::print("roofline: {:.0f} GFLOP/s f32, {:.0f} GFLOP/s bf16, copy {:.1f} GB/s\n", roofline.f32 / 1e9, roofline.bf16 / 1e9, roofline.bandwidth / 1e9);
+  fmt::print("roofline: {:.0f} GFLOP/s f32, {:.0f} GFLOP/s bf16, copy {:.1f} GB/s\n",
+             roofline.f32 / 1e9, roofline.bf16 / 1e9, roofline.bandwidth / 1e9);
   // A linear layer, a gate-and-up projection, a head and a narrow projection of small models.
   add_matmul(1024, 256, 256);
   add_matmul(1024, 1408, 256);

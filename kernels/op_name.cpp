@@ -1,0 +1,60 @@
+// The name of every op, as it appears in errors, profiles and records.
+#include "kernels/backend.h"
+
+namespace strait {
+
+const char* name_of(Op op) {
+  switch (op) {
+    case Op::matmul:
+      return "matmul";
+    case Op::rmsnorm_forward:
+      return "rmsnorm_forward";
+    case Op::rmsnorm_backward:
+      return "rmsnorm_backward";
+    case Op::add_rmsnorm_forward:
+      return "add_rmsnorm_forward";
+    case Op::rope:
+      return "rope";
+    case Op::swiglu_forward:
+      return "swiglu_forward";
+    case Op::swiglu_backward:
+      return "swiglu_backward";
+    case Op::attention_forward:
+      return "attention_forward";
+    case Op::attention_delta:
+      return "attention_delta";
+    case Op::attention_backward:
+      return "attention_backward";
+    case Op::gather_rows:
+      return "gather_rows";
+    case Op::scatter_add_rows:
+      return "scatter_add_rows";
+    case Op::add_gathered_rows:
+      return "add_gathered_rows";
+    case Op::cross_entropy:
+      return "cross_entropy";
+    case Op::add:
+      return "add";
+    case Op::axpy:
+      return "axpy";
+    case Op::scale:
+      return "scale";
+    case Op::cast:
+      return "cast";
+    case Op::fill:
+      return "fill";
+    case Op::sum:
+      return "sum";
+    case Op::sum_squares:
+      return "sum_squares";
+    case Op::adamw:
+      return "adamw";
+    case Op::random_normal:
+      return "random_normal";
+    case Op::count_:
+      break;
+  }
+  return "?";
+}
+
+}  // namespace strait
