@@ -175,8 +175,8 @@ class Backend {
   void scale(Tensor y, double alpha);  // y *= alpha
   void cast(Tensor y,
             Tensor x);  // y = x with rounding to nearest even; any float dtypes, same dtype: copy;
-      // also i32 <-> u16 and i32 -> i32 (token ids on the wire; values in [0, 65536) for u16).
-      // Rows may be strided
+  // also i32 <-> u16 and i32 -> i32 (token ids on the wire; values in [0, 65536) for u16).
+  // Rows may be strided
   void fill(Tensor y, double value);  // float or i32
 
   // ---- reductions ------------------------------------------------------------------------------------------------
