@@ -170,13 +170,12 @@ class Backend {
 
   // ---- element-wise ----------------------------------------------------------------------------------------------
   void add(Tensor y, Tensor a, Tensor b);  // y = a + b; T each; may alias
-  void axpy(Tensor y, double alpha,
-            Tensor x);  // y += alpha * x; float each, dtypes may differ; may not alias
+  // y += alpha * x; float each, dtypes may differ; may not alias.
+  void axpy(Tensor y, double alpha, Tensor x);
   void scale(Tensor y, double alpha);  // y *= alpha
-  void cast(Tensor y,
-            Tensor x);  // y = x with rounding to nearest even; any float dtypes, same dtype: copy;
-  // also i32 <-> u16 and i32 -> i32 (token ids on the wire; values in [0, 65536) for u16).
-  // Rows may be strided
+  // y = x with rounding to nearest even; any float dtypes, same dtype: copy; also i32 <-> u16 and i32 -> i32 (token ids on
+  // the wire; values in [0, 65536) for u16). Rows may be strided.
+  void cast(Tensor y, Tensor x);
   void fill(Tensor y, double value);  // float or i32
 
   // ---- reductions ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 // everything would have happened.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -46,10 +47,13 @@ struct Job {
 
 // Everything that can be wrong with the input is found here, before anything is written.
 Job prepare(const RunArguments& a) {
-  std::vector<std::string> set = a.set;
-  if (a.steps > 0) set.push_back(fmt::format("training.steps={}", a.steps));
   Job job;
-  job.scenario = load(a.scenario, set);
+  job.scenario = load(a.scenario, a.set);
+  if (a.steps > 0) {
+    scenario::Training& t = job.scenario.training;
+    t.steps = a.steps;
+    t.optimizer.warmup_steps = std::min<int64_t>(t.optimizer.warmup_steps, a.steps);
+  }
   try {
     job.backend = to_backend(job.scenario.devices.backend);
     if (job.backend == BackendKind::meta) {

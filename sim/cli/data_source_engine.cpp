@@ -46,6 +46,9 @@ std::optional<TokenizerSpec> tokenizer_of(const scenario::Data& data) {
   if (data.tokenizer.path.empty()) {
     spec.kind = TokenizerSpec::Kind::train;
     spec.vocabulary = data.tokenizer.vocabulary;
+    spec.type = data.tokenizer.trained == scenario::Tokenizer::Trained::unigram
+                    ? SentencePieceType::unigram
+                    : SentencePieceType::bpe;
   } else {
     spec.kind = TokenizerSpec::Kind::model;
     spec.model = data.tokenizer.path;
