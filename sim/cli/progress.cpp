@@ -9,7 +9,7 @@
 namespace strait::cli {
 
 std::string duration_text(double s) {
-  if (s < 0.1) return fmt::format("{:.1f} ms", s * 1e3);
+  if (s < 1) return fmt::format("{:.3g} ms", s * 1e3);
   if (s < 60) return fmt::format("{:.1f} s", s);
   const auto total = static_cast<int64_t>(s + 0.5);
   if (total < 3600) return fmt::format("{} min {:02} s", total / 60, total % 60);

@@ -34,7 +34,7 @@ class Progress {
   bool open_ = false;
 };
 
-// "1 h 04 min", "3 min 20 s", "12.4 s", "80 ms".
+// "1 h 04 min", "3 min 20 s", "12.4 s", "80.5 ms".
 std::string duration_text(double seconds);
 // "3.4 MB" (decimal).
 std::string bytes_text(double bytes);
