@@ -2,12 +2,14 @@
 #include "sim/network/window.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 namespace strait::sim {
 namespace {
 
-constexpr double kLeastTimeout = 0.2;  // seconds above the round trip, as Linux
+constexpr double kLeastTimeout = 0.2;             // seconds above the round trip, as Linux
+constexpr double kDelayedAcknowledgement = 0.04;  // seconds, as the packet model's receiver
 constexpr double kTrainGapLimit =
     2e-3;  // HyStart sees no train where acknowledgements are further apart
 constexpr double kLowWindowSegments = 16;
@@ -50,14 +52,15 @@ void RoundWindow::end_round(double sent, double sending, double last_send, bool 
   const bool limited = clocked_ || sent >= window_ - settings_.segment;
   const bool used = limited || (window_ < threshold_ && window_ < 2 * sent);
   first_ = false;
-  smoothed_round_trip_ = round_trip_at_end(sent, sending);
-  last_send = last_send - (smoothed_round_trip_ - settings_.round_trip);
-  last_send_ = last_send;
   if (settings_.control == CongestionControl::lossless) return;
+  if (used) grow(sent, sending, more);
+  const double round_trip = round_trip_at_end(sent, sending);
+  smooth(round_trip, sent);
+  last_send -= round_trip - settings_.round_trip;
+  last_send_ = last_send;
   if (used) {
     used_ = 0;
     last_limited_ = last_send;
-    grow(sent, sending, more);
     return;
   }
   used_ = std::max(used_, sent);
@@ -72,13 +75,21 @@ void RoundWindow::end_round(double sent, double sending, double last_send, bool 
   last_limited_ = last_send;
 }
 
-// The smoothed round trip follows the last few packets: those of a burst queue behind the whole
-// burst, those that acknowledgements release behind what the window holds beyond the path, or
-// behind half their burst if it holds less.
+// The round trip of the last packets: those of a burst queue behind the whole burst, those that acknowledgements
+// release behind what the window, as it is by then, holds beyond the path, or behind half their burst if it holds less.
 double RoundWindow::round_trip_at_end(double sent, double sending) const {
   if (!clocked_) return settings_.round_trip + sending;
   const double drained = window_ * sending / sent;
   return drained >= settings_.round_trip ? drained : settings_.round_trip + sending / 2;
+}
+
+// Every acknowledgement (of two segments) moves the smoothed round trip by an eighth of the difference (RFC 6298); that of a
+// lone segment comes after the delayed acknowledgement's timer.
+void RoundWindow::smooth(double round_trip, double sent) {
+  if (sent <= settings_.segment) round_trip += kDelayedAcknowledgement;
+  const double samples = std::max(1.0, sent / (2 * settings_.segment));
+  smoothed_round_trip_ =
+      round_trip + (smoothed_round_trip_ - round_trip) * std::pow(7.0 / 8.0, samples);
 }
 
 // HyStart: a train of acknowledgements longer than half the round trip and what batching may hold

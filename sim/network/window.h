@@ -42,6 +42,7 @@ class RoundWindow {
   double timeout() const;
   void restart(double idle, double now);
   double round_trip_at_end(double sent, double sending) const;
+  void smooth(double round_trip, double sent);
   bool ends_slow_start(double sending) const;
   void grow(double sent, double sending, bool more);
 
