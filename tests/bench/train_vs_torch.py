@@ -4,6 +4,8 @@ other in turn on an idle machine, as ratios with their spread. How to get a PyTo
   STRAIT_TORCH_PYTHON=/path/to/python python3 tests/bench/train_vs_torch.py [--models llama-1m llama-7m] [--json FILE]
 
 The engine's figure is tokens / host.training_s of summary.json and so includes its start; PyTorch's excludes its warm-up.
+"of peak" is the model's FLOPs per second over what one-thread matrix products reach, times the cores (bench_ops' roofline):
+how far any implementation could still go.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import json
 import os
 import platform
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -28,6 +31,24 @@ SHAPES = {  # the engine's presets, written out so that both sides train the sam
 }
 SHARD_TOKENS = 1 << 20
 MOST_BUSY, MOST_STEAL = 0.05, 0.01  # of all cores, over a second in which nothing of ours runs
+
+
+def flops_per_token(shape):
+    """Of training: forward and twice that backward; causal attention sees half of the positions on average."""
+    width, kv_width = shape["width"], shape["width"] // shape["heads"] * shape["kv_heads"]
+    layer = 2 * width * (width + kv_width) + 3 * width * shape["ffn_width"] + width * shape["context"]
+    return 6 * (shape["layers"] * layer + width * shape["vocabulary"])
+
+
+def matrix_peaks(bench_ops):
+    """FLOP/s of all cores for each precision, as the op benchmark measures them on one; {} if it is not built."""
+    if not os.access(bench_ops, os.X_OK):
+        return {}
+    output = subprocess.run([bench_ops, "--benchmark_filter=^$"], capture_output=True, text=True).stdout
+    found = re.search(r"roofline: ([\d.]+) GFLOP/s f32, ([\d.]+) GFLOP/s bf16", output)
+    if not found:
+        sys.exit(f"{bench_ops} printed no roofline:\n{output}")
+    return {name: float(value) * 1e9 * os.cpu_count() for name, value in zip(("fp32", "bf16"), found.groups())}
 
 
 def processor_times():
@@ -137,12 +158,15 @@ def contenders(options, folder, peers, model, precision, shard):
     return found
 
 
-def report(model, precision, runners, readings):
+def report(model, precision, runners, readings, peaks):
     ours = readings[runners[0].label]
     print(f"\n{model}, {precision}")
     for runner in runners:
         values = readings[runner.label]
         line = f"  {runner.label:32} {statistics.median(values):9.0f} tokens/s  ({min(values):.0f} to {max(values):.0f})"
+        if precision in peaks:
+            share = statistics.median(values) * flops_per_token(SHAPES[model]) / peaks[precision]
+            line += f"  {100 * share:3.0f} % of peak"
         if values is not ours:
             line += (f"   strait is {statistics.median(ours) / statistics.median(values):.2f}x"
                      f"  ({min(ours) / max(values):.2f} to {max(ours) / min(values):.2f})")
@@ -178,6 +202,9 @@ def main():
     processor = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                       if line.startswith("model name")), platform.machine())
     print(f"{processor}, {os.cpu_count()} cores; commit {commit}; batch {options.batch}; {' '.join(sys.argv)}", flush=True)
+    peaks = matrix_peaks(options.strait.parents[2] / "tests/bench/ops/bench_ops")
+    for precision, peak in peaks.items():
+        print(f"matrix products, {precision}: {peak / 1e9:.0f} GFLOP/s on all cores")
     results, busy = [], []
     with tempfile.TemporaryDirectory(prefix="strait-bench-") as folder:
         for model in options.models:
@@ -196,12 +223,13 @@ def main():
                         busy.extend([work] if work else [])
                         value, losses[runner.label] = runner.read()
                         readings[runner.label].append(value)
-                report(model, precision, runners, readings)
+                report(model, precision, runners, readings, peaks)
                 results.append({"model": model, "precision": precision, "tokens_per_second": readings, "last_loss": losses})
     if busy:
         print(f"\nNOT IDLE before {len(busy)} of the readings (the last: {busy[-1]}): these figures are no evidence.")
     if options.json:
         document = {"machine": processor, "cores": os.cpu_count(), "commit": commit, "command": sys.argv, "not_idle": busy,
+                    "matrix_peaks": peaks,
                     "results": results}
         options.json.write_text(json.dumps(document, indent=1) + "\n")
 

@@ -38,7 +38,6 @@ mkdir -p "$(dirname "$2")" && cp "$1" "$2" && chmod +x "$2"
 PROGRAM = """#!/bin/bash
 printf '%s|' "$@" >>"$FAKE_LOG/program"; echo >>"$FAKE_LOG/program"
 case "$1 $2" in
-  'corpus fetch') echo "fetching $3"; exit "${FAKE_FETCH_STATUS:-0}" ;;
   'read input') cat ;;
 esac
 echo "program ran in $PWD"

@@ -1,7 +1,6 @@
 """The launcher's promises, each on a stand-in tree (fake_tree.py): what it installs, builds and fetches, what it leaves
 alone, and what it says when something is missing."""
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -251,53 +250,6 @@ class OtherSystems(LauncherTest):
     def test_package_check_can_be_skipped(self):
         result = self.tree.run("info", PATH=str(self.tree.tools), STRAIT_PACKAGES="skip")
         self.assertEqual(result.returncode, 0, result.stderr)
-
-
-class Corpora(LauncherTest):
-    def setUp(self):
-        super().setUp()
-        self.build()
-        self.scenario = self.tree.write("my scenario.json", '{\n  // "corpus": "prose"\n  "data": {"corpus" : "austen"}\n}\n')
-
-    def run_scenario(self, *arguments, **options):
-        return self.tree.run("run", *arguments, **options)
-
-    def test_corpus_of_the_scenario_is_fetched_before_the_run(self):
-        result = self.run_scenario(self.scenario.name, "--out", "x")
-        self.assertEqual(self.tree.calls("program"), ["corpus|fetch|austen|", "run|my scenario.json|--out|x|"])
-        self.assertNotIn("fetching", result.stdout)
-
-    def test_override_on_the_command_line_wins(self):
-        for arguments in (["--set", "data.corpus=prose"], ["--set=data.corpus=prose"], ["--set", 'data.corpus="prose"']):
-            self.run_scenario(*arguments, self.scenario.name)
-            self.assertEqual(self.tree.calls("program")[-2], "corpus|fetch|prose|")
-
-    def test_paths_are_not_fetched(self):
-        for corpus in ('"my/text.txt"', '["a.txt", "b.txt"]', '"../austen"', '""'):
-            self.scenario.write_text('{"data": {"corpus": %s}}' % corpus)
-            self.run_scenario(self.scenario.name)
-        self.assertEqual([call for call in self.tree.calls("program") if call.startswith("corpus")], [])
-
-    def test_other_commands_fetch_nothing(self):
-        self.tree.run("validate", self.scenario.name)
-        self.assertEqual(self.tree.calls("program"), ["validate|my scenario.json|"])
-
-    def test_name_that_is_no_corpus_is_left_to_the_run(self):
-        result = self.run_scenario(self.scenario.name, FAKE_FETCH_STATUS="2", FAKE_STATUS="2")
-        self.assertEqual(result.returncode, 2)
-        self.assertEqual(len(self.tree.calls("program")), 2)
-
-    def test_failed_fetch_stops(self):
-        result = self.run_scenario(self.scenario.name, FAKE_FETCH_STATUS="1")
-        self.assertEqual(result.returncode, 1)
-        self.assert_says(result, "austen", "could not be fetched")
-        self.assertEqual(len(self.tree.calls("program")), 1)
-
-    def test_missing_or_strange_scenario_is_left_to_the_run(self):
-        self.scenario.write_bytes(os.urandom(4096))
-        for name in ("missing.json", self.scenario.name):
-            self.assertEqual(self.run_scenario(name).returncode, 0)
-            self.assertEqual(self.tree.calls("program")[-1], f"run|{name}|")
 
 
 class Tests(LauncherTest):
