@@ -18,6 +18,12 @@ using Segment = RankRecorder::Segment;
 
 constexpr int32_t kClipNorm = 1, kHandshake = 2;  // purposes of control messages
 
+// Where this phase begins in the stream of its samples: after as many as the tokens of the phases before would make.
+int64_t sequences_before(const TrainingConfig& config) {
+  const auto context = static_cast<uint64_t>(config.shape.context);
+  return static_cast<int64_t>((config.tokens_before + context - 1) / context);
+}
+
 }  // namespace
 
 Rank::Rank(const TrainingConfig& config, int stage, Backend& backend, RankRecorder& recorder,
@@ -33,6 +39,7 @@ Rank::Rank(const TrainingConfig& config, int stage, Backend& backend, RankRecord
       method_(make_method(config.method, config.shape, config.dtype)),
       parameters_(config.dtype),
       schedule_(make_schedule(config.schedule, config.pipeline, config.microbatches)),
+      sequences_before_(sequences_before(config)),
       context_{backend, scratch_} {
   const std::vector<LayerRange> ranges =
       split_layers(config.shape.layers, config.pipeline, config.layers_per_stage);
@@ -121,7 +128,7 @@ void Rank::handshake() {
   recorder_.pause(false);
 }
 
-void Rank::load(Frame& frame, int64_t first_sequence) {
+void Rank::load_batch(Frame& frame, int64_t first_sequence) {
   frame.arena.rewind(0);
   frame.ids = frame.targets = Tensor{};
   const int64_t t = frame.context;
@@ -140,7 +147,7 @@ void Rank::load(Frame& frame, int64_t first_sequence) {
 }
 
 void Rank::forward(Frame& frame, int microbatch, int64_t first_sequence) {
-  load(frame, first_sequence);
+  load_batch(frame, first_sequence);
   Tensor x;
   if (!first()) {
     const Message m =
@@ -237,7 +244,7 @@ RankStep Rank::train(int64_t step) {
   std::vector<int> slot_of(static_cast<size_t>(config_.microbatches), -1);
   std::vector<int> free;
   for (int i = static_cast<int>(frames_.size()) - 1; i >= 0; --i) free.push_back(i);
-  const int64_t first_sequence = (step - 1) * config_.batch;
+  const int64_t first_sequence = sequences_before_ + (step - config_.first_step) * config_.batch;
   for (const ScheduleAction& action : schedule_.ranks.at(static_cast<size_t>(stage_index_))) {
     int& slot = slot_of.at(static_cast<size_t>(action.microbatch));
     if (action.computation == Computation::forward) {
@@ -269,6 +276,12 @@ double Rank::evaluate() {
   recorder_.pause(false);
   return sum_of_losses(config_.evaluate_batches) /
          (static_cast<double>(config_.evaluate_batches) * static_cast<double>(frame.rows()));
+}
+
+std::vector<ParameterState> Rank::save() { return save_parameters(ops_, parameters_); }
+
+void Rank::load(const Snapshot& snapshot, bool moments) {
+  load_parameters(ops_, parameters_, snapshot, moments);
 }
 
 uint64_t Rank::parameters_hash() {

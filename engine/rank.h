@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "engine/checkpoint/snapshot.h"
 #include "engine/communicator.h"
 #include "engine/nn/stage.h"
 #include "engine/training.h"
@@ -33,6 +34,9 @@ class Rank {
   RankStep train(int64_t step);  // 1-based
   double evaluate();             // last stage: mean loss a token; others: 0
   ParameterList& parameters() { return parameters_; }
+  // Parameters and moments to host memory, and back (checkpoint/snapshot.h). Between steps.
+  std::vector<ParameterState> save();
+  void load(const Snapshot& snapshot, bool moments);
   RankPlan plan() const;
   uint64_t parameters_hash();  // of every parameter's name and bytes
 
@@ -41,7 +45,7 @@ class Rank {
   bool last() const { return stage_index_ == config_.pipeline - 1; }
   int64_t sequences() const { return config_.batch / config_.microbatches; }
   void allocate(const RankPlan* plan);
-  void load(Frame& frame, int64_t first_sequence);
+  void load_batch(Frame& frame, int64_t first_sequence);
   void forward(Frame& frame, int microbatch, int64_t first_sequence);
   void backward(Frame& frame, int microbatch);
   void diagnose(Codec& codec, int boundary, Frame& frame, Tensor x, bool gradient);
@@ -60,6 +64,7 @@ class Rank {
   std::unique_ptr<Method> method_;
   ParameterList parameters_;
   Schedule schedule_;
+  int64_t sequences_before_;
   LayerRange layers_;
   std::unique_ptr<Stage> stage_;
   std::unique_ptr<Codec> before_,

@@ -32,12 +32,22 @@ struct RankHost {
 // Puts the ranks' steps together. A step is handed on by the rank that completes it; ranks never wait for each other here.
 class Collector {
  public:
-  Collector(const TrainingConfig& config, const TrainingObserver& observer)
-      : config_(config), observer_(observer) {}
+  // For the steps after `done` up to `last` of a training that began after step `started`. `carry`: the state after the last
+  // of them is wanted.
+  Collector(const TrainingConfig& config, const TrainingObserver& observer, int64_t started,
+            int64_t done, int64_t last, bool carry)
+      : config_(config),
+        observer_(observer),
+        carry_(carry),
+        started_(started),
+        last_(last),
+        begun_(done),
+        done_(done) {}
 
   // False: this step is not to be begun. All ranks get the same answer.
   bool begin(int64_t step) {
     std::lock_guard lock(mutex_);
+    if (step > last_) return false;
     if (!last_step_ && observer_.stop && observer_.stop()) last_step_ = begun_;
     if (last_step_ && step > *last_step_) return false;
     begun_ = std::max(begun_, step);
@@ -76,31 +86,71 @@ class Collector {
 
   void evaluated(int64_t step, double loss) {
     std::lock_guard lock(mutex_);
-    if (observer_.evaluation)
-      observer_.evaluation({step, static_cast<uint64_t>(step) * tokens_per_step(), loss});
+    if (observer_.evaluation) observer_.evaluation({step, tokens_after(step), loss});
+  }
+
+  // Whether every rank hands in its state after `step` and its evaluation, before it begins another.
+  bool wants_state(int64_t step) const { return due(step) || (carry_ && step == last_); }
+  // Whether it does so at its end, because the training was stopped after `step`.
+  bool wants_stopped_state(int64_t step) const {
+    return observer_.checkpoint && stopped() && !due(step) && step > started_;
+  }
+
+  // The last rank's part completes the state. The record then ends with `step`: this rank has not begun another.
+  void hand_in(int64_t step, int rank, bool at_stop, std::vector<ParameterState> part) {
+    std::lock_guard lock(mutex_);
+    auto& parts =
+        states_.try_emplace({step, at_stop}, static_cast<size_t>(config_.pipeline)).first->second;
+    parts[static_cast<size_t>(rank)] = std::move(part);
+    if (!std::all_of(parts.begin(), parts.end(), [](const auto& p) { return p.has_value(); }))
+      return;
+    Snapshot snapshot{step, tokens_after(step), {}};
+    for (auto& p : parts) std::move(p->begin(), p->end(), std::back_inserter(snapshot.parameters));
+    states_.erase({step, at_stop});
+    if (at_stop || due(step)) observer_.checkpoint(snapshot);
+    if (carry_ && step == last_) carried_ = std::move(snapshot);
   }
 
   int64_t done() const { return done_; }
-  bool stopped() const { return last_step_.has_value() && *last_step_ < config_.steps; }
+  bool stopped() const {
+    std::lock_guard lock(mutex_);
+    return last_step_.has_value() && *last_step_ < config_.steps;
+  }
+  Snapshot take_carried() { return std::move(carried_); }
+  uint64_t tokens_after(int64_t step) const {
+    return config_.tokens_before +
+           static_cast<uint64_t>(step - config_.first_step + 1) * tokens_per_step();
+  }
 
  private:
   uint64_t tokens_per_step() const {
     return static_cast<uint64_t>(config_.batch) * static_cast<uint64_t>(config_.shape.context);
   }
 
+  bool due(int64_t step) const {
+    return observer_.checkpoint && observer_.checkpoint_every > 0 &&
+           (step % observer_.checkpoint_every == 0 || step == config_.steps);
+  }
+
   const TrainingConfig& config_;
   const TrainingObserver& observer_;
-  std::mutex mutex_;
+  const bool carry_;
+  const int64_t started_, last_;
+  mutable std::mutex mutex_;
   std::map<int64_t, std::vector<std::optional<RankStep>>> open_;
-  std::optional<int64_t> last_step_;
-  int64_t begun_ = 0, done_ = 0;
+  std::map<std::pair<int64_t, bool>, std::vector<std::optional<std::vector<ParameterState>>>>
+      states_;
+  Snapshot carried_;
+  std::optional<int64_t> last_step_;  // where `stop` ends the training
+  int64_t begun_, done_;
 };
 
 bool evaluate_after(const TrainingConfig& c, int64_t step) {
   return c.evaluate_every > 0 && (step % c.evaluate_every == 0 || step == c.steps);
 }
 
-void run_rank(const TrainingConfig& config, Rank& rank, int index, bool computes,
+// Steps done + 1 to the collector's last, by one rank.
+void run_rank(const TrainingConfig& config, Rank& rank, int index, bool computes, int64_t done,
               Collector& collector) {
   const bool last = index == config.pipeline - 1;
   auto evaluate = [&](int64_t step) {
@@ -109,12 +159,57 @@ void run_rank(const TrainingConfig& config, Rank& rank, int index, bool computes
     if (last) collector.evaluated(step, loss);
   };
   rank.handshake();
-  if (evaluate_after(config, 0)) evaluate(0);
-  for (int64_t step = 1; step <= config.steps && collector.begin(step); ++step) {
+  if (done == 0 && evaluate_after(config, 0)) evaluate(0);
+  for (int64_t step = done + 1; collector.begin(step); done = step++) {
     collector.deliver(step, index, rank.train(step));
     if (evaluate_after(config, step)) evaluate(step);
+    if (computes && collector.wants_state(step)) collector.hand_in(step, index, false, rank.save());
   }
+  if (computes && collector.wants_stopped_state(done))
+    collector.hand_in(done, index, true, rank.save());
 }
+
+// All ranks of one phase.
+class PhaseRun {
+ public:
+  PhaseRun(const TrainingPhase& phase, BackendKind kind, int host_threads)
+      : phase_(phase),
+        kind_(kind),
+        plan_(dry_run(phase.config)),
+        hub_(phase.config.pipeline, host_threads),
+        // With fewer ranks than host threads the rest of the threads work inside the ops.
+        op_threads_(std::max(1, host_threads / phase.config.pipeline)),
+        hosts_(static_cast<size_t>(phase.config.pipeline)) {}
+
+  void run(const TrainingStart& start, int64_t done, Collector& collector) {
+    const bool computes = kind_ != BackendKind::meta;
+    hub_.run([&](int r) {
+      auto& host = hosts_[static_cast<size_t>(r)];
+      host = std::make_unique<RankHost>(phase_.config, r, make_backend(kind_, op_threads_), hub_,
+                                        pool_, phase_.data,
+                                        computes ? &plan_.ranks[static_cast<size_t>(r)] : nullptr);
+      if (computes && start.state != nullptr)
+        host->program.load(*start.state, start.state->step > 0);
+      run_rank(phase_.config, host->program, r, computes, done, collector);
+    });
+  }
+
+  std::string parameters_hash() {
+    uint64_t hash = 0;
+    for (auto& host : hosts_)
+      hash = hash_name(fmt::format("{:016x}", host->program.parameters_hash()), hash);
+    return fmt::format("{:016x}", hash);
+  }
+
+ private:
+  const TrainingPhase& phase_;
+  BackendKind kind_;
+  DryRun plan_;
+  MessagePool pool_;
+  InProcess hub_;
+  int op_threads_;
+  std::vector<std::unique_ptr<RankHost>> hosts_;
+};
 
 }  // namespace
 
@@ -138,7 +233,8 @@ std::unique_ptr<Backend> make_backend(BackendKind kind, int threads) {
 DryRun dry_run(const TrainingConfig& config) {
   validate(config);
   TrainingConfig one = config;
-  one.steps = 1;
+  one.steps = one.first_step = 1;
+  one.tokens_before = 0;
   MessagePool pool;
   InProcess hub(config.pipeline, 1);
   std::vector<std::unique_ptr<RankHost>> hosts;
@@ -148,37 +244,41 @@ DryRun dry_run(const TrainingConfig& config) {
   DryRun result;
   const TrainingObserver observer{
       [&](const record::StepLog& log) { result.step = log; }, {}, {}, {}};
-  Collector collector(one, observer);
-  hub.run(
-      [&](int r) { run_rank(one, hosts[static_cast<size_t>(r)]->program, r, false, collector); });
+  Collector collector(one, observer, 0, 0, 1, false);
+  hub.run([&](int r) {
+    run_rank(one, hosts[static_cast<size_t>(r)]->program, r, false, 0, collector);
+  });
   for (auto& host : hosts) result.ranks.push_back(host->program.plan());
+  return result;
+}
+
+TrainingResult train(const std::vector<TrainingPhase>& phases, BackendKind kind, int host_threads,
+                     const TrainingStart& start, const TrainingObserver& observer) {
+  const int64_t steps = phases.at(0).config.steps, started = start.state ? start.state->step : 0;
+  TrainingResult result{started, false, ""};
+  Snapshot carried;
+  const Snapshot* state = start.state;
+  for (size_t p = 0; p < phases.size() && !result.stopped; ++p) {
+    const bool more = p + 1 < phases.size();
+    const int64_t last = more ? phases[p + 1].config.first_step - 1 : steps;
+    if (more && last <= result.steps) continue;
+    PhaseRun run(phases[p], kind, host_threads);
+    Collector collector(phases[p].config, observer, started, result.steps, last,
+                        more && kind != BackendKind::meta);
+    run.run({state}, result.steps, collector);
+    result.steps = collector.done();
+    result.stopped = collector.stopped();
+    carried = collector.take_carried();
+    if (more) state = &carried;
+    if ((!more || result.stopped) && kind != BackendKind::meta)
+      result.parameters_hash = run.parameters_hash();
+  }
   return result;
 }
 
 TrainingResult train(const TrainingConfig& config, BackendKind kind, const BatchSource* data,
                      int host_threads, const TrainingObserver& observer) {
-  const bool computes = kind != BackendKind::meta;
-  const DryRun plan = dry_run(config);
-  MessagePool pool;
-  InProcess hub(config.pipeline, host_threads);
-  // With fewer ranks than host threads the rest of the threads work inside the ops.
-  const int op_threads = std::max(1, host_threads / config.pipeline);
-  std::vector<std::unique_ptr<RankHost>> hosts(static_cast<size_t>(config.pipeline));
-  Collector collector(config, observer);
-  hub.run([&](int r) {
-    auto& host = hosts[static_cast<size_t>(r)];
-    host = std::make_unique<RankHost>(config, r, make_backend(kind, op_threads), hub, pool, data,
-                                      computes ? &plan.ranks[static_cast<size_t>(r)] : nullptr);
-    run_rank(config, host->program, r, computes, collector);
-  });
-  TrainingResult result{collector.done(), collector.stopped(), ""};
-  if (computes) {
-    uint64_t hash = 0;
-    for (auto& host : hosts)
-      hash = hash_name(fmt::format("{:016x}", host->program.parameters_hash()), hash);
-    result.parameters_hash = fmt::format("{:016x}", hash);
-  }
-  return result;
+  return train({{config, data}}, kind, host_threads, {}, observer);
 }
 
 record::RecordHeader make_header(const TrainingConfig& config, BackendKind kind,

@@ -18,6 +18,17 @@ enum class BackendKind { cpu, cuda, meta, reference };
 // Throws std::invalid_argument with the reason where the backend is not to be had. `threads`: inside one op.
 std::unique_ptr<Backend> make_backend(BackendKind kind, int threads);
 
+// A stretch of a training with one configuration: steps config.first_step to the step before the next phase's.
+struct TrainingPhase {
+  TrainingConfig config;
+  const BatchSource* data = nullptr;  // null only on the meta backend
+};
+
+// Where a training begins, if not at the initial parameters.
+struct TrainingStart {
+  const Snapshot* state = nullptr;  // step 0: parameters alone, the moments start afresh
+};
+
 struct DryRun {
   std::vector<RankPlan> ranks;
   record::StepLog step;  // the log of one step; measured times 0, loss NaN
@@ -31,6 +42,10 @@ struct TrainingObserver {
   std::function<void(const record::Diagnostic&)> diagnostic;
   std::function<bool()>
       stop;  // asked before each step; true: end cleanly after the steps that some rank has begun
+  // The state after every `checkpoint_every` steps (0: never), after the last step if checkpoint_every > 0, and where `stop` ended
+  // the training. The step it names, with its evaluation, is the last thing that was handed on. Not on the meta backend.
+  std::function<void(const Snapshot&)> checkpoint;
+  int64_t checkpoint_every = 0;
 };
 
 struct TrainingResult {
@@ -40,8 +55,12 @@ struct TrainingResult {
       parameters_hash;  // 16 hex digits over all ranks; the same for the same run, "" on the meta backend
 };
 
-// Trains from the initial parameters for config.steps steps. `host_threads`: ranks that compute at once (>= 1).
-// Throws what the first failing rank threw.
+// Trains up to step config.steps (the same in all phases, whose first steps rise from 1). Between two phases every parameter goes
+// over by its name, with its moments. `host_threads`: ranks that compute at once (>= 1). Throws what the first failing rank threw;
+// std::invalid_argument where a state has not the parameters that are needed.
+TrainingResult train(const std::vector<TrainingPhase>& phases, BackendKind kind, int host_threads,
+                     const TrainingStart& start, const TrainingObserver& observer);
+// One phase, from the beginning.
 TrainingResult train(const TrainingConfig& config, BackendKind kind, const BatchSource* data,
                      int host_threads, const TrainingObserver& observer);
 

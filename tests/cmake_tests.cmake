@@ -14,4 +14,16 @@ if(STRAIT_ENGINE)
   add_test(NAME Commands.KeepTheirPromises
     COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/cli/command_test.py $<TARGET_FILE:strait>)
   set_tests_properties(Commands.KeepTheirPromises PROPERTIES TIMEOUT 600)
+  add_test(NAME Commands.SurviveKills
+    COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/cli/interruption_test.py $<TARGET_FILE:strait>)
+  set_tests_properties(Commands.SurviveKills PROPERTIES TIMEOUT 900 LABELS scripts)
+  add_test(NAME Sweeps.KeepTheirPromises
+    COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/cli/sweep_test.py $<TARGET_FILE:strait>)
+  set_tests_properties(Sweeps.KeepTheirPromises PROPERTIES TIMEOUT 600)
+  add_test(NAME Sweeps.RunOnSlurm
+    COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/slurm/slurm_test.py $<TARGET_FILE:strait>)
+  set_tests_properties(Sweeps.RunOnSlurm PROPERTIES TIMEOUT 600 SKIP_RETURN_CODE 77 LABELS scripts)
+  add_test(NAME Commands.CheckExportAndPlan
+    COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/cli/check_test.py $<TARGET_FILE:strait>)
+  set_tests_properties(Commands.CheckExportAndPlan PROPERTIES TIMEOUT 600)
 endif()

@@ -40,7 +40,8 @@ size_t part_length(std::string_view text, size_t bytes, char separator) {
 
 class SentencePieceTokenizer : public Tokenizer {
  public:
-  explicit SentencePieceTokenizer(const fs::path& model) : name_(model.filename().string()) {
+  explicit SentencePieceTokenizer(const fs::path& model)
+      : model_(model), name_(model.filename().string()) {
     const MappedFile file(model);
     const auto status =
         processor_.LoadFromSerializedProto({file.text().data(), file.text().size()});
@@ -67,6 +68,8 @@ class SentencePieceTokenizer : public Tokenizer {
   int32_t end_of_document() const override { return end_; }
   uint64_t hash() const override { return hash_; }
   std::string name() const override { return name_; }
+  fs::path model_file() const override { return model_; }
+  std::string end_of_document_piece() const override { return processor_.IdToPiece(end_); }
 
   void encode(std::string_view text, std::vector<int32_t>& tokens) const override {
     std::vector<int> part;
@@ -94,6 +97,7 @@ class SentencePieceTokenizer : public Tokenizer {
 
  private:
   sentencepiece::SentencePieceProcessor processor_;
+  fs::path model_;
   std::string name_;
   size_t encode_bytes_ = kEncodeBytes;
   int32_t end_ = 0;

@@ -36,6 +36,9 @@ class Tokenizer {
   // Equal hashes: the same text gives the same tokens. Written into shards.
   virtual uint64_t hash() const = 0;
   virtual std::string name() const = 0;  // "byte", or the model file's name
+  // Of SentencePiece: the model file and how it writes end_of_document(). Else empty.
+  virtual std::filesystem::path model_file() const { return {}; }
+  virtual std::string end_of_document_piece() const { return {}; }
 };
 
 // Token b is byte b; 256 ends a document. Any bytes round-trip.

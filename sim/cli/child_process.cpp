@@ -2,11 +2,13 @@
 
 #include <fcntl.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <stdexcept>
 #include <system_error>
@@ -19,6 +21,28 @@ namespace {
 
 [[noreturn]] void fail(int error, const std::string& what) {
   throw std::system_error(error, std::generic_category(), what);
+}
+
+constexpr const char* kParent = "STRAIT_PARENT";  // the process id of the one that started this one
+
+std::filesystem::path own_folder() {
+  return std::filesystem::read_symlink("/proc/self/exe").parent_path();
+}
+
+// Our environment; for programs of ours with the variable that end_with_parent() reads.
+std::vector<std::string> environment_of(const std::string& program) {
+  std::vector<std::string> result;
+  for (char** entry = environ; *entry != nullptr; ++entry) result.emplace_back(*entry);
+  if (std::filesystem::path(program).parent_path() == own_folder())
+    result.push_back(std::string(kParent) + "=" + std::to_string(getpid()));
+  return result;
+}
+
+std::vector<char*> pointers(const std::vector<std::string>& texts) {
+  std::vector<char*> result;
+  for (const std::string& text : texts) result.push_back(const_cast<char*>(text.c_str()));
+  result.push_back(nullptr);
+  return result;
 }
 
 struct Pipe {
@@ -50,21 +74,25 @@ void read_lines(int fd, const std::function<void(const std::string&)>& on_line) 
 }  // namespace
 
 ChildProcess::ChildProcess(const std::vector<std::string>& arguments,
-                           std::function<void(const std::string&)> on_line) {
+                           std::function<void(const std::string&)> on_line,
+                           const std::string& errors) {
   signal(SIGPIPE, SIG_IGN);
   Pipe in, out;
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, in.read, STDIN_FILENO);
   posix_spawn_file_actions_adddup2(&actions, out.write, STDOUT_FILENO);
+  if (!errors.empty())
+    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, errors.c_str(),
+                                     O_WRONLY | O_CREAT | O_TRUNC, 0644);
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
   posix_spawnattr_setpgroup(&attributes, 0);
-  std::vector<char*> argv;
-  for (const std::string& a : arguments) argv.push_back(const_cast<char*>(a.c_str()));
-  argv.push_back(nullptr);
-  const int error = posix_spawn(&pid_, argv[0], &actions, &attributes, argv.data(), environ);
+  const std::vector<char*> argv = pointers(arguments);
+  const std::vector<std::string> variables = environment_of(arguments[0]);
+  const int error =
+      posix_spawn(&pid_, argv[0], &actions, &attributes, argv.data(), pointers(variables).data());
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   close(in.read);
@@ -84,6 +112,10 @@ ChildProcess::~ChildProcess() { wait(); }
 void ChildProcess::close_input() {
   if (input_ >= 0) close(input_);
   input_ = -1;
+}
+
+void ChildProcess::terminate() {
+  if (running()) kill(pid_, SIGTERM);
 }
 
 void ChildProcess::reap(bool block) {
@@ -110,9 +142,18 @@ int ChildProcess::wait() {
   return status_;
 }
 
+void end_with_parent() {
+  const char* parent = std::getenv(kParent);
+  if (parent == nullptr) return;
+  const auto pid = static_cast<pid_t>(std::atol(parent));
+  unsetenv(kParent);  // it is not for those that we start
+  // Sent when the thread that started us ends; such threads wait for their children.
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != pid) _exit(128 + SIGKILL);  // it has ended already
+}
+
 std::string sibling_program(const std::string& name) {
-  const std::filesystem::path path =
-      std::filesystem::read_symlink("/proc/self/exe").parent_path() / name;
+  const std::filesystem::path path = own_folder() / name;
   if (!std::filesystem::exists(path))
     throw std::runtime_error(path.string() +
                              " is missing; it is built and installed together with strait");

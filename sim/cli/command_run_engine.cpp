@@ -1,19 +1,19 @@
 // strait run SCENARIO.json: trains, writes the record, and lets strait-sim say, beside it, when
-// everything would have happened.
+// everything would have happened. With --resume it goes on where an earlier one was stopped.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
-#include <csignal>
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <optional>
 
 #include "sim/cli/commands.h"
 #include "sim/cli/compare.h"
-#include "sim/cli/data_source.h"
 #include "sim/cli/engine_bridge.h"
 #include "sim/cli/files.h"
+#include "sim/cli/finished_trainings.h"
+#include "sim/cli/interrupt.h"
 #include "sim/cli/load.h"
 #include "sim/cli/prediction.h"
 #include "sim/cli/progress.h"
@@ -25,58 +25,24 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::atomic<bool> stop_asked{false};
-
-// The first Ctrl-C ends the run after the step under way, with whole files; the second ends it at
-// once.
-void stop_on_interrupt() {
-  struct sigaction action {};
-  action.sa_handler = [](int) { stop_asked = true; };
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-}
-
-struct Job {
-  scenario::Scenario scenario;
-  TrainingConfig config;
-  BackendKind backend = BackendKind::cpu;
-  OpenedData data;
-  DryRun plan;
-};
-
-// Everything that can be wrong with the input is found here, before anything is written.
-Job prepare(const RunArguments& a) {
-  Job job;
-  job.scenario = load(a.scenario, a.set);
+// The scenario of the command line: a file, or with --resume a run directory.
+scenario::Scenario read_scenario(RunArguments& a) {
+  if (a.resume && fs::is_directory(a.scenario)) {
+    if (a.out.empty()) a.out = a.scenario;
+    a.scenario = (fs::path(a.scenario) / "scenario.json").string();
+  }
+  scenario::Scenario s = load(a.scenario, a.set);
   if (a.steps > 0) {
-    scenario::Training& t = job.scenario.training;
-    t.steps = a.steps;
-    t.optimizer.warmup_steps = std::min<int64_t>(t.optimizer.warmup_steps, a.steps);
+    s.training.steps = a.steps;
+    s.training.optimizer.warmup_steps =
+        std::min<int64_t>(s.training.optimizer.warmup_steps, a.steps);
+    std::erase_if(s.training.phases, [&](const scenario::Phase& p) { return p.at > a.steps; });
   }
-  try {
-    job.backend = to_backend(job.scenario.devices.backend);
-    if (job.backend == BackendKind::meta) {
-      job.data.vocabulary = stated_vocabulary(job.scenario);
-    } else {
-      job.data = open_data(job.scenario, [&](const std::string& line) {
-        if (!a.quiet) fmt::print("{}\n", line);
-      });
-    }
-    job.config = to_training(job.scenario, job.data.vocabulary);
-  } catch (const std::invalid_argument& e) {
-    throw WrongInput{fmt::format("{}: {}", a.scenario, e.what())};
-  }
-  job.scenario.devices.backend = job.backend == BackendKind::cuda   ? scenario::Backend::cuda
-                                 : job.backend == BackendKind::meta ? scenario::Backend::meta
-                                                                    : scenario::Backend::cpu;
-  job.scenario.model.vocabulary = job.config.shape.vocabulary;
-  job.plan = dry_run(job.config);
-  return job;
+  return s;
 }
 
-void print_start(const Job& job, const fs::path& directory) {
-  const TrainingConfig& c = job.config;
+void print_start(const TrainingJob& job, const fs::path& directory) {
+  const TrainingConfig& c = job.config();
   int64_t parameters = 0;
   for (const RankPlan& p : job.plan.ranks) parameters += p.parameters;
   const StepBytes b = bytes_of(job.plan.step);
@@ -84,7 +50,10 @@ void print_start(const Job& job, const fs::path& directory) {
   fmt::print("model             {:.3g} M parameters on {} stages, {}, {}\n",
              static_cast<double>(parameters) / 1e6, c.pipeline, name_of(job.backend),
              c.dtype == DType::bf16 ? "bf16" : "fp32");
-  if (!job.data.description.empty()) fmt::print("data              {}\n", job.data.description);
+  if (!job.data.empty()) fmt::print("data              {}\n", job.data.front().description);
+  for (size_t i = 1; i < job.phases.size(); ++i)
+    fmt::print("from step {:<8}{}\n", job.phases[i].config.first_step,
+               job.scenario.training.phases[i - 1].set.dump());
   fmt::print("boundaries        {}, {} a step, wire ratio {:.2f}x\n", c.method.method,
              bytes_text(static_cast<double>(b.all())), b.wire_ratio());
   if (job.scenario.network.model != sim::NetworkModel::packet) return;
@@ -104,24 +73,28 @@ void print_start(const Job& job, const fs::path& directory) {
 }
 
 // What the user reads last. The same figures are in summary.json.
-void print_end(const Job& job, const fs::path& directory, const Recording& r,
+void print_end(const TrainingJob& job, const fs::path& directory, const Recording& r,
                const Simulator& simulator) {
   ComparisonRow own;
   own.method = std::string(job.scenario.compression.pipeline.method());
-  const auto rank = make_method(job.config.method, job.config.shape, job.config.dtype)->rank();
+  const auto rank =
+      make_method(job.config().method, job.config().shape, job.config().dtype)->rank();
   if (rank) own.method += fmt::format(" rank {}", *rank);
   own.network = job.scenario.network.preset.empty() ? "as given" : job.scenario.network.preset;
   own.virtual_seconds = simulator.last_seconds();
   own.step_seconds = mean_step_seconds(simulator);
-  const double tokens = static_cast<double>(job.config.batch) * job.config.shape.context;
+  const double tokens = static_cast<double>(job.config().batch) * job.config().shape.context;
   own.tokens_per_second = tokens / own.step_seconds;
   own.bytes_per_step = static_cast<double>(bytes_of(job.plan.step).all());
   std::vector<ComparisonRow> rows = {own};
-  if (!r.result.stopped) rows = compare(directory, job.scenario, job.config, own);
+  if (!r.result.stopped) rows = compare(directory, job.scenario, job.config(), own);
   print_rows(rows);
-  fmt::print("\nhost time         {} for {} steps ({:.0f} tokens/s)\n",
-             duration_text(r.host_seconds), r.result.steps,
-             tokens * static_cast<double>(r.result.steps) / r.host_seconds);
+  if (r.host_seconds > 0 && job.backend != BackendKind::meta)
+    fmt::print("\nhost time         {} for {} steps ({:.0f} tokens/s)\n",
+               duration_text(r.host_seconds), r.result.steps,
+               tokens * static_cast<double>(r.result.steps) / r.host_seconds);
+  else
+    fmt::print("\n");
   for (const char* file : {"summary.json", "steps.csv", "evals.csv", "ranks.csv", "links.csv",
                            "messages.csv", "timeline.json"}) {
     if (fs::exists(directory / file))
@@ -129,24 +102,57 @@ void print_end(const Job& job, const fs::path& directory, const Recording& r,
   }
 }
 
-}  // namespace
+// What ends a run or a recording that did not get to its end.
+int report_interruption(const Recording& r, const TrainingJob& job, const fs::path& directory) {
+  fmt::print("interrupted after step {} of {}: the files are whole up to there\n", r.result.steps,
+             job.config().steps);
+  if (fs::exists(directory / "checkpoints"))
+    fmt::print("                  strait run --resume {}\n", directory.string());
+  return kInterrupted;
+}
 
-int run_command(const RunArguments& a) {
-  const Job job = prepare(a);
-  const fs::path directory = make_run_directory(a.out, job.scenario.name);
-  write_scenario(directory, job.scenario);
-  if (!a.quiet) print_start(job, directory);
-  stop_on_interrupt();
+// Trains, unless the record is there: from an earlier session, or from the cache. `on_open`: the record may be read.
+Recording record_training(const TrainingJob& job, const fs::path& directory, const RunArguments& a,
+                          const std::function<void()>& on_open, Progress& progress) {
+  const auto say = [&](const std::string& line) {
+    if (!a.quiet) fmt::print("{}\n", line);
+  };
+  Recording r;
+  r.result.steps = job.config().steps;
+  if (a.resume && has_finished_record(directory, scenario::record_hash(job.scenario))) {
+    say("training          finished before");
+    on_open();
+    return r;
+  }
+  const FinishedTrainings finished(job, a.cache);
+  if (finished.take(directory)) {
+    say("training          taken from the cache of finished trainings (--no-cache trains again)");
+    on_open();
+    return r;
+  }
+  RecordingOptions options;
+  options.resume = a.resume;
+  options.on_open = on_open;
+  options.on_step = [&](const record::StepLog& step) { progress.trained(step); };
+  options.stop = [] { return interrupted(); };
+  options.notice = say;
+  r = train_into(directory, job, options);
+  if (!r.result.stopped) finished.keep(directory, r.host_seconds);
+  return r;
+}
 
-  Progress progress(job.config.steps, a.quiet);
-  Simulator simulator({directory, {}, {}, {}, true}, [&](const nlohmann::ordered_json& line) {
-    progress.simulated(line.value("step", int64_t{0}), line.value("time_s", 0.0));
-  });
-  const Recording r = train_into(
-      directory, job.scenario, job.config, job.backend, job.data.source.get(), job.data.hash,
-      job.plan.ranks, [&](const record::StepLog& step) { progress.trained(step); },
-      [] { return stop_asked.load(); });
-  const int status = simulator.finish();
+// Trains and simulates beside it.
+int record_and_simulate(const TrainingJob& job, const fs::path& directory, const RunArguments& a) {
+  Progress progress(job.config().steps, a.quiet);
+  std::optional<Simulator> simulator;
+  const auto simulate = [&] {
+    simulator.emplace(
+        Simulator::Options{directory, {}, {}, {}, true}, [&](const nlohmann::ordered_json& line) {
+          progress.simulated(line.value("step", int64_t{0}), line.value("time_s", 0.0));
+        });
+  };
+  const Recording r = record_training(job, directory, a, simulate, progress);
+  const int status = simulator->finish();
   progress.finish();
   if (status != 0) {
     fmt::print(stderr,
@@ -155,13 +161,30 @@ int run_command(const RunArguments& a) {
                status, directory.string());
     return status == kWrongInput ? kWrongInput : kFailed;
   }
-  print_end(job, directory, r, simulator);
-  if (r.result.stopped) {
-    fmt::print("interrupted after step {} of {}: the files are whole up to there\n", r.result.steps,
-               job.config.steps);
-    return kInterrupted;
-  }
-  return kDone;
+  print_end(job, directory, r, *simulator);
+  return r.result.stopped ? report_interruption(r, job, directory) : kDone;
+}
+
+}  // namespace
+
+int run_command(RunArguments a) {
+  const TrainingJob job =
+      prepare_training(read_scenario(a), a.scenario, [&](const std::string& line) {
+        if (!a.quiet) fmt::print("{}\n", line);
+      });
+  const fs::path directory = a.resume ? find_run_directory(a.out, job.scenario.name)
+                                      : make_run_directory(a.out, job.scenario.name);
+  const DirectoryLock lock(directory / "record", std::chrono::seconds(1));
+  if (a.resume) check_resumable(directory, job);
+  write_scenario(directory, job.scenario);
+  if (!a.quiet) print_start(job, directory);
+  note_interrupts();
+  if (!a.record_only) return record_and_simulate(job, directory, a);
+  Progress progress(job.config().steps, a.quiet);
+  const Recording r = record_training(
+      job, directory, a, [] {}, progress);
+  progress.finish();
+  return r.result.stopped ? report_interruption(r, job, directory) : kDone;
 }
 
 }  // namespace strait::cli

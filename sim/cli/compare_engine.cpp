@@ -61,13 +61,15 @@ scenario::Scenario record_uncompressed(const fs::path& directory, const scenario
   plain.training.optimizer.warmup_steps =
       std::min(plain.training.optimizer.warmup_steps, plain.training.steps);
   plain.training.evaluate_every = 0;
-  const TrainingConfig c = to_training(plain, config.shape.vocabulary);
-  const DryRun plan = dry_run(c);
-  bytes = bytes_of(plan.step);
+  plain.training.phases.clear();
+  plain.training.init_from.clear();
+  plain.model.vocabulary = config.shape.vocabulary;
+  const TrainingJob job = prepare_training(plain, "the uncompressed form of " + s.name, {});
+  bytes = bytes_of(job.plan.step);
   fs::create_directories(directory / "record");
-  write_scenario(directory, plain);
-  train_into(directory, plain, c, BackendKind::meta, nullptr, "", plan.ranks, {}, {});
-  return plain;
+  write_scenario(directory, job.scenario);
+  train_into(directory, job, {});
+  return job.scenario;
 }
 
 }  // namespace

@@ -1,8 +1,10 @@
 // The data of a scenario as the engine's trainer wants it.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "engine/training.h"
@@ -12,9 +14,12 @@ namespace strait::cli {
 
 struct OpenedData {
   std::unique_ptr<BatchSource> source;
-  int vocabulary = 0;       // rows of the embedding, padding included
-  std::string hash;         // of tokens and tokenizer, for the summary
-  std::string description;  // one line for people
+  int vocabulary = 0;                     // rows of the embedding, padding included
+  std::string hash;                       // of tokens and tokenizer, for the summary
+  std::string description;                // one line for people
+  std::filesystem::path tokenizer_model;  // the SentencePiece file; empty where there is none
+  std::string end_of_document_piece;      // how that file writes the token
+  std::optional<int> end_of_document;     // token id, where the tokenizer is known
 };
 
 // Fetches, tokenises and opens what the scenario names; `notice` gets one line for each thing that takes long.

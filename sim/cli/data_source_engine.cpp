@@ -82,6 +82,11 @@ OpenedData open_data(const scenario::Scenario& s,
   data.vocabulary = dataset.padded_vocabulary;
   data.hash = dataset.hash;
   data.description = dataset.summary;
+  if (dataset.tokenizer) {
+    data.tokenizer_model = dataset.tokenizer->model_file();
+    data.end_of_document_piece = dataset.tokenizer->end_of_document_piece();
+    data.end_of_document = dataset.tokenizer->end_of_document();
+  }
   data.source = std::make_unique<DatasetSource>(std::move(dataset));
   return data;
 }

@@ -9,26 +9,38 @@
 
 namespace strait::cli {
 
-scenario::Scenario load(const std::string& file, const std::vector<std::string>& set) {
-  scenario::Result result = scenario::load_scenario(file, set);
-  if (!result.ok()) throw WrongInput{result.text()};
+scenario::Scenario with_shape(scenario::Scenario scenario,
+                              [[maybe_unused]] const std::string& file) {
 #ifdef STRAIT_WITH_ENGINE
   std::string text;
-  for (const scenario::Problem& p :
-       scenario::resolve_model(*result.scenario, resolve_shape, file)) {
+  for (const scenario::Problem& p : scenario::resolve_model(scenario, resolve_shape, file)) {
     if (!text.empty()) text += '\n';
     text += p.text();
   }
   if (!text.empty()) throw WrongInput{text};
   try {
-    to_training(*result.scenario, result.scenario->model.preset.empty()
-                                      ? 1
-                                      : 0);  // an unstated vocabulary is the tokenizer's
+    to_training(scenario, scenario.model.preset.empty()
+                              ? 1
+                              : 0);  // an unstated vocabulary is the tokenizer's
   } catch (const std::invalid_argument& e) {
     throw WrongInput{file + ": " + e.what()};
   }
 #endif
-  return std::move(*result.scenario);
+  return scenario;
+}
+
+scenario::Scenario load(const std::string& file, const std::vector<std::string>& set) {
+  scenario::Result result = scenario::load_scenario(file, set);
+  if (!result.ok()) throw WrongInput{result.text()};
+  return with_shape(std::move(*result.scenario), file);
+}
+
+LoadedSweep load_sweep(const std::string& file) {
+  sweep::SweepResult parsed = sweep::load_sweep(file);
+  if (!parsed.ok()) throw WrongInput{parsed.text()};
+  sweep::Points points = sweep::expand(*parsed.sweep);
+  if (!points.problems.empty()) throw WrongInput{points.text()};
+  return {std::move(*parsed.sweep), std::move(points.points)};
 }
 
 }  // namespace strait::cli

@@ -46,11 +46,21 @@ void Progress::simulated(int64_t step, double virtual_seconds) {
   show(false);
 }
 
+void Progress::replayed(int64_t step, uint64_t tokens, double loss, double virtual_seconds) {
+  std::lock_guard lock(mutex_);
+  trained_ = simulated_ = step;
+  tokens_ = tokens;
+  loss_ = loss;
+  virtual_ = virtual_seconds;
+  show(false);
+}
+
 std::string Progress::line() const {
   const double host = std::chrono::duration<double>(Clock::now() - start_).count();
   std::string text = fmt::format("step {}/{}", trained_, steps_);
   if (!std::isnan(loss_)) text += fmt::format(" | loss {:.4f}", loss_);
-  text += fmt::format(" | virtual {} (step {})", duration_text(virtual_), simulated_);
+  if (simulated_ > 0)
+    text += fmt::format(" | virtual {} (step {})", duration_text(virtual_), simulated_);
   if (host > 0) text += fmt::format(" | {:.0f} tokens/s here", static_cast<double>(tokens_) / host);
   if (trained_ > 0)
     text += fmt::format(" | {} left", duration_text(host / static_cast<double>(trained_) *

@@ -16,6 +16,8 @@ class Progress {
   Progress(int64_t steps, bool quiet);
   void trained(const record::StepLog& step);
   void simulated(int64_t step, double virtual_seconds);
+  // A step of a record that was trained before.
+  void replayed(int64_t step, uint64_t tokens, double loss, double virtual_seconds);
   // The last word, after training and simulation have ended.
   void finish();
 

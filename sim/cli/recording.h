@@ -1,27 +1,39 @@
-// A training run that writes its record: the engine's observer on one side, sim/record's writer on the other.
+// A training that writes its record: the engine's observer on one side, sim/record's writer and the checkpoints on the other.
 #pragma once
 
 #include <filesystem>
 #include <functional>
 #include <string>
 
-#include "engine/trainer.h"
-#include "sim/scenario/scenario.h"
+#include "sim/cli/training_job.h"
 
 namespace strait::cli {
 
 struct Recording {
   TrainingResult result;
-  double host_seconds = 0;
+  double host_seconds = 0;   // of all sessions
+  int64_t resumed_from = 0;  // steps that were there already
 };
 
-// Trains `config` into DIRECTORY/record/log.strait. The footer is written unless the run was stopped.
-// `on_step` sees every step after it is in the record; `stop` as in TrainingObserver. Throws what training and the writer throw.
-Recording train_into(const std::filesystem::path& directory, const scenario::Scenario& scenario,
-                     const TrainingConfig& config, BackendKind kind, const BatchSource* data,
-                     const std::string& data_hash, const std::vector<RankPlan>& plan,
-                     const std::function<void(const record::StepLog&)>& on_step,
-                     const std::function<bool()>& stop);
+struct RecordingOptions {
+  // Go on from the newest whole checkpoint of DIRECTORY, if there is one; the record is cut to it.
+  bool resume = false;
+  std::function<void()> on_open;  // once the record is there, cut where it is to be, and grows
+  std::function<void(const record::StepLog&)> on_step;  // after the step is in the record
+  std::function<bool()> stop;                           // as in TrainingObserver
+  std::function<void(const std::string&)> notice;       // one line for people
+};
+
+// Trains `job` into DIRECTORY/record/log.strait and DIRECTORY/checkpoints. The footer is written unless the training was stopped.
+// Throws what training, the writer and checkpoints throw.
+Recording train_into(const std::filesystem::path& directory, const TrainingJob& job,
+                     const RecordingOptions& options);
+
+// Throws WrongInput where DIRECTORY has a checkpoint of another training. To be asked before anything in it is changed.
+void check_resumable(const std::filesystem::path& directory, const TrainingJob& job);
+
+// Whether DIRECTORY holds the whole record, footer included, of a training with this record hash.
+bool has_finished_record(const std::filesystem::path& directory, const std::string& record_hash);
 
 // DIRECTORY/scenario.json, whole or not at all.
 void write_scenario(const std::filesystem::path& directory, const scenario::Scenario& scenario);

@@ -24,6 +24,8 @@ class Simulator {
                      std::function<void(const nlohmann::ordered_json&)> on_step = {});
 
   bool running() { return child_.running(); }
+  // Asks it to end early; finish() then returns 130.
+  void stop() { child_.terminate(); }
   // No more will come; waits for the end. Returns the exit status.
   int finish() { return child_.wait(); }
   // After finish(): the summary, null if there is none; and the virtual seconds after the first and the last step.

@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -15,6 +16,9 @@
 #include <optional>
 #include <string>
 
+#include "sim/cli/child_process.h"
+#include "sim/cli/commands.h"
+#include "sim/cli/files.h"
 #include "sim/network/cost.h"
 #include "sim/network/network.h"
 #include "sim/record/reader.h"
@@ -242,6 +246,7 @@ int simulate_run(const Arguments& arguments) {
   const std::vector<sim::Device> devices = scenario::make_devices(scenario, header);
   const auto network = make_network(scenario.network, static_cast<int>(header.ranks.size()));
   std::filesystem::create_directories(arguments.out);
+  const cli::DirectoryLock lock(arguments.out, std::chrono::seconds(30));
   if (!std::filesystem::equivalent(arguments.out, arguments.run_directory))
     sim::write_whole_file((std::filesystem::path(arguments.out) / "scenario.json").string(),
                           scenario::to_json(scenario).dump(2) + "\n");
@@ -273,6 +278,7 @@ int report(std::string text, int status) {
 }  // namespace strait
 
 int main(int argc, char** argv) {
+  strait::cli::end_with_parent();
   strait::Arguments arguments;
   CLI::App app("Replays the record of a run over its network and devices and writes its traces.",
                "strait-sim");
@@ -304,6 +310,8 @@ int main(int argc, char** argv) {
     return strait::simulate_run(arguments);
   } catch (const strait::InputError& error) {
     return strait::report(error.what(), strait::kWrongInput);
+  } catch (const strait::cli::WrongInput& error) {
+    return strait::report(error.text, strait::kWrongInput);
   } catch (const strait::record::RecordError& error) {
     return strait::report(error.what(), strait::kWrongInput);
   } catch (const std::invalid_argument& error) {  // a network or device that cannot be

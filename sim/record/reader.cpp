@@ -206,4 +206,6 @@ std::optional<uint64_t> RecordReader::torn_tail() const {
 
 uint64_t RecordReader::offset() const { return state_->at; }
 
+uint32_t RecordReader::frames() const { return state_->frames; }
+
 }  // namespace strait::record

@@ -33,8 +33,9 @@ class RecordReader {
   // there is one. A writer that was killed leaves such a tail; it is no damage.
   std::optional<uint64_t> torn_tail() const;
 
-  // Bytes read as whole frames so far.
+  // Bytes read as whole frames so far, and those frames, structures included.
   uint64_t offset() const;
+  uint32_t frames() const;
 
  private:
   struct State;

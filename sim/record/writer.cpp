@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "sim/record/payload.h"
+#include "sim/record/reader.h"
 #include "sim/record/validate.h"
 
 namespace strait::record {
@@ -140,7 +141,49 @@ RecordWriter::RecordWriter(const std::string& path, Encoding encoding)
   state_->append(Buffer(bytes.begin(), bytes.end()));
 }
 
+// The encoder's memory of structures and values comes back by encoding the kept frames once more. Where that gives another length,
+// the file was written differently (another zstd, a refused step), and forgetting everything is right: it only costs space.
+RecordWriter::RecordWriter(const std::string& path, ResumeAt at, Encoding encoding)
+    : state_(std::make_unique<State>()) {
+  State& state = *state_;
+  state.path = path;
+  state.encoding = encoding;
+  RecordReader reader(path);
+  uint64_t encoded = kFileHeaderBytes;
+  while (reader.offset() < at.bytes) {
+    const std::optional<Frame> frame = reader.next();
+    if (!frame) break;
+    if (reader.finished())
+      throw RecordError(
+          fmt::format("{}: the record is finished, there is nothing to go on with", path));
+    state.order.accept(*frame);
+    Buffer again;
+    std::visit([&](const auto& content) { state.add(again, content); }, *frame);
+    encoded += again.size();
+  }
+  if (reader.offset() != at.bytes)
+    throw RecordError(
+        fmt::format("{}: no frame ends at byte {}, where the record is to go on; it ends at {}",
+                    path, at.bytes, reader.offset()));
+  if (encoded != at.bytes) {
+    state.slots.clear();
+    state.next_slot = 0;
+    state.frames = reader.frames();
+  }
+  state.size = at.bytes;
+  state.file = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+  if (state.file < 0 || ::ftruncate(state.file, static_cast<off_t>(at.bytes)) != 0)
+    throw RecordError(
+        fmt::format("cannot go on with the record {}: {}", path, std::strerror(errno)));
+}
+
 RecordWriter::~RecordWriter() = default;
+
+uint64_t RecordWriter::bytes() const { return state_->size; }
+
+void RecordWriter::sync() {
+  if (::fdatasync(state_->file) != 0) state_->fail(errno);
+}
 
 void RecordWriter::write(const Frame& frame) {
   State& state = *state_;

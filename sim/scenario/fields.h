@@ -125,7 +125,7 @@ template <class T>
 class Object {
  public:
   // `sample` is the object whose values are the defaults.
-  Object(std::string title, std::string help, T sample = {})
+  Object(std::string title, std::string help, T sample = T())
       : info_(std::make_shared<ObjectInfo>()), sample_(std::move(sample)) {
     info_->title = std::move(title);
     info_->help = std::move(help);

@@ -117,7 +117,10 @@ Kind<Q> quantity(Dimension dimension, Q low, Q high, const std::string& word = "
   if (!word.empty()) form = fmt::format("\"{}\" or {}", word, form);
   const std::string bounds = fmt::format("{} to {}", format(low), format(high));
   Json schema = {{"type", "string"}, {"pattern", quantity_pattern(dimension)}};
-  if (!word.empty()) schema = {{"anyOf", {{{"const", word}}, schema}}};
+  if (!word.empty()) {
+    Json constant = {{"const", word}};
+    schema = {{"anyOf", Json::array({std::move(constant), std::move(schema)})}};
+  }
   KindInfo info{fmt::format("{}, {}", form, bounds), std::move(schema), {}, false};
   return {info,
           [=, form = info.form](const Json& json, Q& value, Reader& reader) {

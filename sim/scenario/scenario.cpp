@@ -27,7 +27,31 @@ void derive_defaults(const Document& document, Scenario& scenario) {
     scenario.compression.pipeline.wire = scenario.devices.precision;
 }
 
+// Each phase must make a scenario of its own.
+void check_phases(const Scenario& scenario, Reader& reader) {
+  const std::vector<Phase>& phases = scenario.training.phases;
+  for (size_t i = 0; i < phases.size(); ++i) {
+    const Path here = {"training", "phases", std::to_string(i)};
+    const int64_t least = i == 0 ? 2 : phases[i - 1].at + 1;
+    if (phases[i].at < least || phases[i].at > scenario.training.steps) {
+      Path at = here;
+      at.push_back("at");
+      reader.report_at(at, fmt::format("step {}", phases[i].at),
+                       fmt::format("{} to {}: after the phase before, at most training.steps",
+                                   least, scenario.training.steps));
+      return;
+    }
+    Path set = here;
+    set.push_back("set");
+    for (const Problem& problem : phase_scenario(scenario, i + 1).problems)
+      reader.report_at(set, problem.found, problem.allowed, problem.nearest);
+    if (!reader.problems().empty()) return;
+  }
+}
+
 }  // namespace
+
+Scenario::Scenario() = default;
 
 std::string Result::text() const {
   std::string result;
@@ -40,13 +64,20 @@ Result parse_scenario(std::string_view text, const std::string& file,
   Result result;
   auto document = read_document(text, file, result.problems);
   if (!document) return result;
+  return parse_document(std::move(*document), overrides, std::move(result.problems));
+}
+
+Result parse_document(Document document, std::span<const std::string> overrides,
+                      std::vector<Problem> problems) {
+  Result result{std::nullopt, std::move(problems)};
   const Object<Scenario>& table = scenario_table();
-  apply_overrides(*document, overrides, table.info(), result.problems);
+  apply_overrides(document, overrides, table.info(), result.problems);
   Scenario scenario;
-  Reader reader(*document, table.info().get());
-  if (table.read(document->root, scenario, reader) || document->root.is_object()) {
-    derive_defaults(*document, scenario);
+  Reader reader(document, table.info().get());
+  if (table.read(document.root, scenario, reader) || document.root.is_object()) {
+    derive_defaults(document, scenario);
     check_rules(scenario, reader);
+    if (reader.problems().empty() && result.problems.empty()) check_phases(scenario, reader);
   }
   result.problems.insert(result.problems.end(), reader.problems().begin(), reader.problems().end());
   std::stable_sort(result.problems.begin(), result.problems.end(),

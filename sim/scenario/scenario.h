@@ -71,6 +71,12 @@ struct Optimizer {
   double final_lr_fraction = 0.1;  // of lr, at the last step; cosine and linear
 };
 
+// From step `at` on, the training goes by other values: paths of phase_paths() and what they are from then on.
+struct Phase {
+  int64_t at = 0;  // 2 or more
+  Json set;        // an object: dotted path, value
+};
+
 struct Training {
   int64_t steps = 0;     // required, >= 1
   int batch = 8;         // sequences per optimizer step
@@ -78,7 +84,11 @@ struct Training {
   Optimizer optimizer;
   int64_t evaluate_every = 0;  // steps; 0: never
   int evaluate_batches = 8;
-  std::vector<double> targets;  // losses whose virtual time is reported
+  std::vector<double> targets;   // losses whose virtual time is reported
+  int64_t checkpoint_every = 0;  // steps; 0: only where a run is interrupted
+  int keep_checkpoints = 2;      // the newest; 0: all
+  std::string init_from;         // a checkpoint or a run directory, "" for initial parameters
+  std::vector<Phase> phases;     // in the order of their steps
 };
 
 enum class PipelineSchedule { gpipe, one_f_one_b };
@@ -155,6 +165,7 @@ struct Output {
 };
 
 struct Scenario {
+  Scenario();  // out of line: inlined, it makes GCC 12 warn of members that it takes for uninitialised
   std::string name;
   uint64_t seed = 0;
   Model model;
@@ -222,6 +233,12 @@ struct ModelShape {
 // Throws std::invalid_argument, whose text becomes a problem of /model, for sizes that make no
 // model.
 using ModelResolver = std::function<ModelShape(const Model&)>;
+
+// The scenario as it is from the first `count` phases on, without "phases": what each sets stays set until another phase sets it
+// anew. Problems point into "/training/phases".
+Result phase_scenario(const Scenario& scenario, size_t count);
+// What a phase may set: these paths and what lies below them.
+const std::vector<std::string>& phase_paths();
 
 // Asks the engine for the shape, writes every size of it into scenario.model, and checks what
 // depends on it (layers against stages, rank against width). `vocabulary` stays as it is. On

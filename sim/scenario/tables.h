@@ -20,6 +20,11 @@ const Object<Scenario>& scenario_table();    // tables.cpp; built once
 
 std::vector<std::string> network_preset_names();  // tables_network.cpp
 
+// What parse_scenario() does with a document that has been read already; `problems` are those of
+// its reading.
+Result parse_document(Document document, std::span<const std::string> overrides,
+                      std::vector<Problem> problems = {});  // scenario.cpp
+
 // Cross-field rules on a document that was read into `scenario`; rules on values that are in
 // trouble already are skipped.
 void check_rules(const Scenario& scenario, Reader& reader);  // rules.cpp

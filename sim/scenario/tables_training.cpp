@@ -149,6 +149,54 @@ Object<Data> data_table() {
   return table;
 }
 
+namespace {
+
+// {"path.to.key": value, ...} with the paths of phase_paths(); the values are checked where they are applied.
+Kind<Json> phase_values() {
+  const auto& paths = phase_paths();
+  KindInfo info;
+  info.form = fmt::format("an object of values for {} and what lies below them", word_list(paths));
+  std::string pattern;  // of the paths, whose dots stand for themselves
+  for (const std::string& path : paths) {
+    pattern += pattern.empty() ? "^(" : "|";
+    for (const char c : path) pattern += c == '.' ? std::string("\\.") : std::string(1, c);
+  }
+  info.schema = {{"type", "object"},
+                 {"minProperties", 1},
+                 {"propertyNames", {{"pattern", pattern + ")(\\.|$)"}}}};
+  return {info,
+          [form = info.form, &paths](const Json& json, Json& value, Reader& reader) {
+            if (!json.is_object() || json.empty()) return reader.wrong_type(json, form);
+            bool good = true;
+            for (const auto& [key, unused] : json.items()) {
+              const bool known =
+                  std::any_of(paths.begin(), paths.end(), [&key = key](const auto& path) {
+                    return key == path || key.starts_with(path + ".");
+                  });
+              if (known) continue;
+              const Reader::Scope scope(reader, key);
+              reader.report("the path " + in_quotes(key),
+                            word_list(paths) + ", or a path below them", nearest_name(key, paths));
+              good = false;
+            }
+            value = json;
+            return good;
+          },
+          [](const Json& value, WriteScope) { return value; }};
+}
+
+Object<Phase> phase_table() {
+  Object<Phase> table("training.phases[]", "A change on the way.");
+  table
+      .field("at", &Phase::at, integer<int64_t>(2, most_steps), "The first step that it holds for.",
+             {.required = true})
+      .field("set", &Phase::set, phase_values(), "What changes, as `--set` would write it.",
+             {.required = true});
+  return table;
+}
+
+}  // namespace
+
 Object<Training> training_table() {
   Object<Training> table("training", "How long, in which portions, with which update rule.");
   table
@@ -166,7 +214,22 @@ Object<Training> training_table() {
              "Batches of one evaluation, each of `batch / microbatches` sequences.")
       .field("targets", &Training::targets, list_of(number({0, infinity, true, false})),
              "Losses for which the summary says when, in virtual time, they were reached.",
-             {.replayable = true});
+             {.replayable = true})
+      .field("checkpoint_every", &Training::checkpoint_every, integer<int64_t>(0, most_steps),
+             "Steps between checkpoints, from which `run --resume` goes on; also after the last "
+             "step. 0: only where a run is interrupted.",
+             {.replayable = true})
+      .field("keep_checkpoints", &Training::keep_checkpoints, integer(0, 1'000'000),
+             "How many of the newest checkpoints stay. 0: all.", {.replayable = true})
+      .field("init_from", &Training::init_from, text("a path"),
+             "A checkpoint, or a run directory whose newest counts: its parameters are where the "
+             "training starts, by name; the optimizer starts afresh.",
+             {.absent = "initial parameters from `seed`"})
+      .present_if([](const Training& training) { return !training.init_from.empty(); })
+      .field("phases", &Training::phases, list_of(phase_table().kind()),
+             "Changes on the way. A phase's values stay until another phase changes them; "
+             "parameters and moments go over by name.")
+      .present_if([](const Training& training) { return !training.phases.empty(); });
   return table;
 }
 

@@ -36,6 +36,13 @@ int write_all(int file, std::string_view text) {
 
 }  // namespace
 
+std::string csv_text(std::string_view text) {
+  if (text.find_first_of(",\"\r\n") == std::string_view::npos) return std::string(text);
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + '"';
+}
+
 std::string seconds_text(Nanoseconds time) {
   const bool negative = time.count < 0;
   const uint64_t count =
@@ -91,13 +98,7 @@ CsvFile& CsvFile::cell(double value) {
 
 CsvFile& CsvFile::cell(std::string_view text) {
   separate();
-  if (text.find_first_of(",\"\r\n") == std::string_view::npos) {
-    rows_ += text;
-    return *this;
-  }
-  rows_ += '"';
-  for (const char c : text) rows_ += c == '"' ? std::string("\"\"") : std::string(1, c);
-  rows_ += '"';
+  rows_ += csv_text(text);
   return *this;
 }
 

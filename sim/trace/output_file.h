@@ -50,6 +50,9 @@ class CsvFile {
   bool row_begun_ = false;
 };
 
+// A cell's text: quoted where it holds a comma, a quote or a line end.
+std::string csv_text(std::string_view text);
+
 // "12.000000345": seconds of virtual time with nine decimals.
 std::string seconds_text(Nanoseconds time);
 

@@ -95,6 +95,8 @@ void SummaryBook::add(const StepTiming& step) {
 }
 
 void SummaryBook::add(const record::Evaluation& evaluation, Nanoseconds time) {
+  const double loss = evaluation.validation_loss;
+  best_validation_loss_ = evaluation_ ? std::fmin(best_validation_loss_, loss) : loss;
   evaluation_ = evaluation;
   for (Target& target : targets_)
     if (!target.validation_step && evaluation.validation_loss <= target.loss) {
@@ -170,6 +172,7 @@ Json SummaryBook::json(const std::optional<record::RecordFooter>& footer,
   json["final_loss"] = steps_ > 0 ? number(loss_) : Json(nullptr);
   json["final_validation_loss"] =
       evaluation_ ? number(evaluation_->validation_loss) : Json(nullptr);
+  json["best_validation_loss"] = evaluation_ ? number(best_validation_loss_) : Json(nullptr);
   json["final_perplexity"] =
       evaluation_ ? number(std::exp(evaluation_->validation_loss)) : Json(nullptr);
   json["time_s"] = seconds(end_);

@@ -50,6 +50,7 @@ class SummaryBook {
   double loss_ = 0;
   Attribution path_;
   std::optional<record::Evaluation> evaluation_;
+  double best_validation_loss_ = 0;  // where there is an evaluation
   std::vector<Target> targets_;
 };
 

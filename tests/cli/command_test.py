@@ -60,9 +60,13 @@ class Commands(unittest.TestCase):
         return path
 
     def run_ok(self, out, *arguments, **changes):
-        done = self.strait("run", self.write(**changes), "--out", out, *arguments)
+        done = self.strait("run", self.write(**changes), "--out", out, "--no-cache", *arguments)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         return self.folder / out
+
+    def same_tables(self, first, second):
+        for name in ("steps.csv", "evals.csv", "messages.csv", "ranks.csv", "links.csv"):
+            self.assertEqual((first / name).read_bytes(), (second / name).read_bytes(), name)
 
     def wrong(self, *texts, arguments=("run",), **changes):
         done = self.strait(*arguments, self.write(**changes))
@@ -104,14 +108,56 @@ class Commands(unittest.TestCase):
     def test_two_runs_and_any_number_of_host_threads_give_the_same_bytes(self):
         first = self.run_ok("a")
         second = self.run_ok("b", devices__host_threads=1)
-        for name in ("steps.csv", "evals.csv", "messages.csv", "ranks.csv", "links.csv"):
-            self.assertEqual((first / name).read_bytes(), (second / name).read_bytes(), name)
+        self.same_tables(first, second)
 
     def test_the_run_s_own_scenario_runs_again_to_the_same_bytes(self):
         first = self.run_ok("a")
-        done = self.strait("run", first / "scenario.json", "--out", "b")
+        done = self.strait("run", first / "scenario.json", "--out", "b", "--no-cache")
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertEqual((first / "steps.csv").read_bytes(), (self.folder / "b/steps.csv").read_bytes())
+        self.same_tables(first, self.folder / "b")
+
+    def test_a_finished_training_is_taken_from_the_cache_unless_it_is_damaged(self):
+        texts = []
+        for out in "abc":
+            done = self.strait("run", self.write(training__checkpoint_every=4), "--out", out)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            texts.append("taken from the cache" in done.stdout)
+            if out == "b":
+                record, = (self.folder / "cache/trainings").glob("*/record/log.strait")
+                record.write_bytes(record.read_bytes()[:-3] + b"xyz")
+        self.assertEqual(texts, [False, True, False])
+        for out in "bc":
+            self.same_tables(self.folder / "a", self.folder / out)
+            self.assertEqual((self.folder / "a/checkpoints/step_00000006/model.safetensors").read_bytes(),
+                             (self.folder / out / "checkpoints/step_00000006/model.safetensors").read_bytes())
+
+    def test_an_interrupted_run_goes_on_to_the_same_bytes(self):
+        whole = self.run_ok("whole", training__steps=40)
+        scenario = self.write(training__steps=40)
+        process = subprocess.Popen([STRAIT, "run", scenario, "--out", "out", "--no-cache"], cwd=self.folder, env=self.environment,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while not (self.folder / "out/steps.csv").exists() or len(self.rows(self.folder / "out/steps.csv")) < 5:
+            self.assertIsNone(process.poll())
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, output)
+        self.assertIn("strait run --resume out", output)
+        other = self.strait("run", self.write("other.json", training__steps=40, seed=4), "--out", "out", "--resume")
+        self.assertEqual(other.returncode, 2, other.stdout)
+        self.assertIn("of another training", other.stderr)
+        done = self.strait("run", "--resume", "out", "--no-cache")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.same_tables(whole, self.folder / "out")
+        self.assertFalse((self.folder / "out/checkpoints").exists())  # it held nothing but the one of the interruption
+
+    def test_a_training_starts_from_a_checkpoint_and_changes_on_the_way(self):
+        first = self.run_ok("a", training__checkpoint_every=6)
+        second = self.run_ok("b", training__init_from=str(first),
+                             training__phases=[{"at": 4, "set": {"model.context": 64}}])
+        self.assertEqual(self.rows(first / "evals.csv")[-1]["validation_loss"], self.rows(second / "evals.csv")[0]["validation_loss"])
+        tokens = [int(row["tokens"]) for row in self.rows(second / "steps.csv")]
+        self.assertEqual(tokens, [256, 512, 768, 768 + 512, 768 + 1024, 768 + 1536])
+        self.wrong("/training/init_from", "no checkpoint there", training__init_from="nowhere")
 
     def test_the_closing_table_compares_networks_and_the_uncompressed_method(self):
         done = self.strait("run", self.write(output__compare_networks=["datacenter-100g"]), "--out", "out")

@@ -225,6 +225,16 @@ class Packages(LauncherTest):
         self.assertTrue(self.tree.calls("apt-get")[0].endswith(" libgtest-dev"))
         self.assertIn("-DSTRAIT_TESTS=ON", self.tree.calls("cmake")[2])
 
+    def test_plot_installs_what_it_alone_needs_when_it_is_first_used(self):
+        self.missing("python3-pandas", "python3-matplotlib")
+        self.assertEqual(self.tree.run("info").returncode, 0)
+        self.assertEqual(self.tree.calls("apt-get"), [])
+        for _ in range(2):
+            self.assertEqual(self.tree.run("plot", "a run").returncode, 0)
+        self.assertEqual(self.tree.calls("program")[-1], "plot|a run|")
+        (call,) = self.tree.calls("apt-get")
+        self.assertTrue(call.endswith(" python3-pandas python3-matplotlib"), call)
+
     def test_setup_installs_and_builds_nothing(self):
         self.missing("libgtest-dev", "clang-format")
         self.assertEqual(self.tree.run("setup", "--develop").returncode, 0)

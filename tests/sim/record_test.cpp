@@ -298,6 +298,84 @@ TEST(RecordWriter, GoesOnAfterARefusedStep) {
   expect_same(std::get<StepLog>(read[2]), steps[1]);
 }
 
+// ---- going on after an interruption ----
+
+// Nine structures, so that slots have been replaced where the writer goes on.
+std::vector<Frame> changing_record() {
+  std::mt19937_64 random(9);
+  std::vector<Frame> frames = record_of(make_header(4), Evaluation{0, 0, 5.5});
+  std::vector<StepLog> steps;
+  for (int s = 1; s <= 24; ++s) {
+    steps.push_back(s > 9 && s % 2 == 0 ? steps[static_cast<size_t>(s) / 3]
+                                        : random_step(random, 4, s, 40));
+    steps.back().step = s;
+    add_frame(frames, steps.back());
+    if (s % 5 == 0) add_frame(frames, Evaluation{s, static_cast<uint64_t>(s), 4.0});
+  }
+  add_frame(frames, RecordFooter{24, 1.5, "aa", "bb"});
+  return frames;
+}
+
+TEST(RecordWriter, GoesOnAfterAnyFrameAsIfNothingHadHappened) {
+  TemporaryDirectory directory;
+  const auto frames = changing_record();
+  const std::string whole = directory.file("whole.strait"), path = directory.file("log.strait");
+  write_frames(whole, frames);
+  for (size_t kept = 1; kept < frames.size(); ++kept) {
+    uint64_t bytes = 0;
+    {
+      RecordWriter writer(path);
+      for (size_t i = 0; i < kept; ++i) writer.write(frames[i]);
+      bytes = writer.bytes();
+      for (size_t i = kept; i < std::min(kept + 2, frames.size() - 1); ++i) writer.write(frames[i]);
+    }
+    write_file(path, read_file(path) + "a torn tail");
+    RecordWriter writer(path, ResumeAt{bytes});
+    for (size_t i = kept; i < frames.size(); ++i) writer.write(frames[i]);
+    EXPECT_EQ(read_file(path), read_file(whole)) << "after " << kept << " frames";
+  }
+}
+
+TEST(RecordWriter, GoesOnWithARecordThatWasEncodedOtherwise) {
+  TemporaryDirectory directory;
+  const auto frames = changing_record();
+  const std::string path = directory.file("log.strait");
+  uint64_t bytes = 0;
+  {
+    RecordWriter writer(path, Encoding::stored);
+    for (size_t i = 0; i < 14; ++i) writer.write(frames[i]);
+    bytes = writer.bytes();
+  }
+  {
+    RecordWriter writer(path, ResumeAt{bytes});
+    for (size_t i = 14; i < frames.size(); ++i) writer.write(frames[i]);
+  }
+  const auto read = read_frames(path);
+  ASSERT_EQ(read.size(), frames.size());
+  for (size_t i = 0; i < read.size(); ++i)
+    if (const auto* step = std::get_if<StepLog>(&frames[i]))
+      expect_same(std::get<StepLog>(read[i]), *step);
+}
+
+TEST(RecordWriter, RefusesToGoOnWhereNoFrameEndsOrTheRecordIsFinished) {
+  TemporaryDirectory directory;
+  const std::string path = directory.file("log.strait");
+  write_frames(path, small_record());
+  const std::string before = read_file(path);
+  const auto refusal = [&](uint64_t bytes) -> std::string {
+    try {
+      RecordWriter writer(path, ResumeAt{bytes});
+    } catch (const RecordError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_THAT(refusal(before.size()), HasSubstr("the record is finished"));
+  EXPECT_THAT(refusal(100), HasSubstr("no frame ends at byte 100"));
+  EXPECT_THAT(refusal(before.size() + 1), HasSubstr("finished"));
+  EXPECT_EQ(read_file(path), before);
+}
+
 // ---- the disk is full ----
 
 TEST(RecordWriter, SaysPathAndReasonWhereItCannotWrite) {

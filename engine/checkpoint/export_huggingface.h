@@ -1,0 +1,35 @@
+// A trained model as Hugging Face's LlamaForCausalLM reads it: model.safetensors with its names, and config.json. What Strait stacks
+// (q,k,v; gate,up) is taken apart. A subspace model is folded into plain weights, which is exact up to rounding, because variant C
+// constrains what the layers write and leaves what they compute alone (specs/subspace_models.md, section 1.3):
+//
+//   embed_tokens.weight[id] = T_fixed[id] + E[id] U^T
+//   o_proj.weight, down_proj.weight = U Z^T                   (C, in)
+//
+// The boundaries' codec then is the identity on everything that crosses, and nothing of it remains.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "engine/checkpoint/snapshot.h"
+#include "engine/nn/model_shape.h"
+
+namespace strait {
+
+struct HuggingFaceModel {
+  ModelShape shape;
+  std::string method = "none";         // of the pipeline boundaries
+  uint64_t basis_seed = 1337;          // subspace: of U and T_fixed
+  DType dtype = DType::f32;            // the run's compute type: T_fixed is rounded to it
+  std::optional<int> end_of_document;  // token id
+};
+
+// Writes model.safetensors (fp32) and config.json into `directory`, which exists. Throws std::invalid_argument for a method that
+// leaves no plain LLaMA, with the reason, and for a snapshot whose parameters are not those of such a model; SafetensorsError and
+// std::runtime_error where a file cannot be written.
+void export_huggingface(const Snapshot& snapshot, const HuggingFaceModel& model,
+                        const std::filesystem::path& directory);
+
+}  // namespace strait

@@ -1,0 +1,58 @@
+#include "engine/checkpoint/snapshot.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace strait {
+namespace {
+
+std::vector<std::byte> to_host(Backend& ops, const Tensor& t) {
+  std::vector<std::byte> host(t.bytes());
+  ops.download(host.data(), t);
+  return host;
+}
+
+}  // namespace
+
+const ParameterState* Snapshot::find(const std::string& name) const {
+  const auto found = std::find_if(parameters.begin(), parameters.end(),
+                                  [&](const ParameterState& p) { return p.name == name; });
+  return found == parameters.end() ? nullptr : &*found;
+}
+
+std::vector<ParameterState> save_parameters(Backend& ops, const ParameterList& parameters) {
+  std::vector<ParameterState> states;
+  for (const Parameter& p : parameters.parameters())
+    states.push_back({p.name, p.shape, p.master.dtype, to_host(ops, p.master), to_host(ops, p.m),
+                      to_host(ops, p.v)});
+  return states;
+}
+
+void load_parameters(Backend& ops, ParameterList& parameters, const Snapshot& snapshot,
+                     bool moments) {
+  for (Parameter& p : parameters.parameters()) {
+    const ParameterState* state = snapshot.find(p.name);
+    if (state == nullptr)
+      throw std::invalid_argument(fmt::format(
+          "the state to start from has no parameter {}; is it of another model or method?",
+          p.name));
+    if (!(state->shape == p.shape) || state->dtype != p.master.dtype)
+      throw std::invalid_argument(fmt::format(
+          "parameter {} is {} of type {} in the state to start from, but {} of type {} here",
+          p.name, to_string(state->shape), name_of(state->dtype), to_string(p.shape),
+          name_of(p.master.dtype)));
+    ops.upload(p.master, state->master.data());
+    if (!moments) continue;
+    if (state->m.empty() || state->v.empty())
+      throw std::invalid_argument(
+          fmt::format("the state to start from has no AdamW moments of {}", p.name));
+    ops.upload(p.m, state->m.data());
+    ops.upload(p.v, state->v.data());
+  }
+  if (parameters.flat_value().data != parameters.flat_master().data)
+    ops.cast(parameters.flat_value(), parameters.flat_master());
+}
+
+}  // namespace strait

@@ -1,0 +1,39 @@
+// The state of a training between two steps, in host memory: every rank's parameters and AdamW moments under their global names,
+// so that it fits any grid. What a checkpoint stores, and what one phase of a training hands to the next.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/nn/parameter.h"
+
+namespace strait {
+
+// One parameter; `master`, `m`, `v` hold shape.elements() values of `dtype` (f32; f64 on the reference backend), row-major.
+// `m` and `v` are empty where the moments are not known.
+struct ParameterState {
+  std::string name;
+  Shape shape;
+  DType dtype = DType::f32;
+  std::vector<std::byte> master, m, v;
+};
+
+struct Snapshot {
+  int64_t step = 0;     // steps done
+  uint64_t tokens = 0;  // trained on so far
+  std::vector<ParameterState> parameters;
+
+  const ParameterState* find(const std::string& name) const;  // nullptr if there is none
+};
+
+// Downloads one rank's parameters and moments.
+std::vector<ParameterState> save_parameters(Backend& ops, const ParameterList& parameters);
+
+// Gives every parameter of a rank its state; the compute copies are rounded from the masters again. With `moments` false AdamW
+// starts afresh. Throws std::invalid_argument that names a parameter that is missing, or of another shape or type.
+void load_parameters(Backend& ops, ParameterList& parameters, const Snapshot& snapshot,
+                     bool moments);
+
+}  // namespace strait

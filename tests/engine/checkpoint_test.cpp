@@ -1,0 +1,274 @@
+// Checkpoints: a training that is stopped and goes on is the one that was never stopped, on any grid; a phase hands over
+// everything; what is damaged or does not fit is refused.
+#include "engine/checkpoint/checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <optional>
+
+#include "engine/data/files.h"
+#include "tests/engine/pipeline.h"
+
+namespace strait::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+struct Outcome {
+  std::vector<record::StepLog> steps;
+  std::vector<record::Evaluation> evaluations;
+  std::vector<Snapshot> snapshots;
+  TrainingResult result;
+};
+
+struct Options {
+  const Snapshot* start = nullptr;
+  int64_t checkpoint_every = 0;
+  int64_t stop_after = 1000;  // asks to stop once this step is in the record
+  int host_threads = 2;
+};
+
+Outcome run(const std::vector<TrainingPhase>& phases, const Options& options = {},
+            BackendKind kind = BackendKind::cpu) {
+  Outcome o;
+  TrainingObserver observer;
+  observer.step = [&](const record::StepLog& s) { o.steps.push_back(s); };
+  observer.evaluation = [&](const record::Evaluation& e) { o.evaluations.push_back(e); };
+  observer.checkpoint = [&](const Snapshot& s) {
+    // Whatever a checkpoint names is in the record, and nothing after it.
+    if (!o.steps.empty()) {
+      EXPECT_EQ(o.steps.back().step, s.step);
+    }
+    o.snapshots.push_back(s);
+  };
+  observer.checkpoint_every = options.checkpoint_every;
+  observer.stop = [&] { return !o.steps.empty() && o.steps.back().step >= options.stop_after; };
+  o.result = train(phases, kind, options.host_threads, {options.start}, observer);
+  return o;
+}
+
+TrainingConfig config(const std::string& method, DType dtype, int pipeline = 3) {
+  TrainingConfig c = tiny(pipeline, method, dtype);
+  c.steps = 7;
+  c.evaluate_every = 2;
+  c.evaluate_batches = 2;
+  c.clip_norm = 1.0;
+  c.learning_rate = {LearningRateSchedule::Kind::cosine, 1e-2, 2, 7, 0.1};
+  return c;
+}
+
+class Folder {
+ public:
+  Folder() {
+    std::string pattern = (fs::temp_directory_path() / "checkpoint-XXXXXX").string();
+    if (!mkdtemp(pattern.data())) throw std::runtime_error("cannot make " + pattern);
+    path_ = pattern;
+  }
+  ~Folder() { fs::remove_all(path_); }
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+CheckpointManifest manifest(const TrainingConfig& c, const Snapshot& s) {
+  CheckpointManifest m;
+  m.step = s.step;
+  m.tokens = s.tokens;
+  m.record_bytes = 1234;
+  m.record_hash = "r";
+  m.data_hash = "d";
+  m.producer = "test";
+  m.method = c.method.method;
+  m.shape = c.shape;
+  return m;
+}
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const std::exception& e) {
+    return e.what();
+  }
+  return "";
+}
+
+void expect_same_end(const Outcome& whole, const Outcome& rest, int64_t done) {
+  EXPECT_EQ(rest.result.parameters_hash, whole.result.parameters_hash);
+  ASSERT_EQ(rest.steps.size() + static_cast<size_t>(done), whole.steps.size());
+  for (size_t i = 0; i < rest.steps.size(); ++i) {
+    const record::StepLog& expected = whole.steps[i + static_cast<size_t>(done)];
+    EXPECT_EQ(rest.steps[i].step, expected.step);
+    EXPECT_EQ(rest.steps[i].loss, expected.loss);
+    EXPECT_EQ(rest.steps[i].grad_norm, expected.grad_norm);
+    EXPECT_EQ(rest.steps[i].learning_rate, expected.learning_rate);
+  }
+}
+
+TEST(Checkpoint, ATrainingGoesOnBitForBitFromEveryCheckpointOnDisk) {
+  for (const char* method : {"none", "subspace"})
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      SCOPED_TRACE(std::string(method) + " " + name_of(dtype));
+      const TrainingConfig c = config(method, dtype);
+      const HashedTokens data(c.shape);
+      const Outcome whole = run({{c, &data}}, {.checkpoint_every = 3});
+      ASSERT_EQ(whole.snapshots.size(), 3u);  // after 3 and 6, and after the last step, 7
+      EXPECT_EQ(whole.snapshots.back().step, 7);
+      for (const Snapshot& s : whole.snapshots) {
+        Folder folder;
+        const fs::path written = write_checkpoint(folder.path(), s, manifest(c, s));
+        const Snapshot read = read_checkpoint(written, true);
+        EXPECT_EQ(read.tokens, static_cast<uint64_t>(s.step * c.batch * c.shape.context));
+        expect_same_end(whole, run({{c, &data}}, {.start = &read}), s.step);
+      }
+    }
+}
+
+TEST(Checkpoint, BelongsToNoGrid) {
+  const TrainingConfig one = config("none", DType::f32, 1), four = config("none", DType::f32, 4);
+  const HashedTokens data(one.shape);
+  const Outcome whole = run({{one, &data}}, {.checkpoint_every = 4});
+  const Outcome rest = run({{four, &data}}, {.start = &whole.snapshots[0]});
+  for (size_t i = 0; i < rest.steps.size(); ++i)  // the grids agree to rounding (grid_test.cpp)
+    EXPECT_NEAR(rest.steps[i].loss, whole.steps[i + 4].loss, 1e-5);
+}
+
+TEST(Checkpoint, AStopLeavesOneFromWhichTheTrainingGoesOn) {
+  const TrainingConfig c = config("subspace", DType::f32);
+  const HashedTokens data(c.shape);
+  const Outcome whole = run({{c, &data}});
+  for (const int64_t every : {0, 3, 4}) {
+    const Outcome begun = run({{c, &data}}, {.checkpoint_every = every, .stop_after = 4});
+    ASSERT_TRUE(begun.result.stopped);
+    const Snapshot& last = begun.snapshots.back();
+    EXPECT_EQ(last.step, begun.result.steps);
+    expect_same_end(whole, run({{c, &data}}, {.start = &last}), last.step);
+  }
+}
+
+TEST(Checkpoint, APhaseThatChangesNothingChangesNothing) {
+  const TrainingConfig c = config("subspace", DType::bf16);
+  const HashedTokens data(c.shape);
+  const Outcome whole = run({{c, &data}});
+  TrainingConfig later = c;
+  later.first_step = 4;
+  later.tokens_before = 3u * static_cast<uint64_t>(c.batch * c.shape.context);
+  const std::vector<TrainingPhase> phases = {{c, &data}, {later, &data}};
+  const Outcome two = run(phases, {.checkpoint_every = 2});
+  expect_same_end(whole, two, 0);
+  ASSERT_EQ(two.evaluations.size(), whole.evaluations.size());
+  for (size_t i = 0; i < two.evaluations.size(); ++i)
+    EXPECT_EQ(two.evaluations[i].tokens, whole.evaluations[i].tokens);
+  for (const Snapshot& s : two.snapshots)  // before, at and after the change
+    expect_same_end(whole, run(phases, {.start = &s}), s.step);
+  for (const int64_t stop : {2, 3, 4}) {
+    const Outcome begun = run(phases, {.stop_after = stop});
+    ASSERT_TRUE(begun.result.stopped);
+    expect_same_end(whole, run(phases, {.start = &begun.snapshots.back()}), begun.result.steps);
+  }
+}
+
+TEST(Checkpoint, PhasesChangeContextAndMethodOnTheWay) {
+  const TrainingConfig c = config("none", DType::f32);
+  TrainingConfig longer = c;
+  longer.first_step = 3;
+  longer.shape.context = 2 * c.shape.context;
+  longer.tokens_before = 2u * static_cast<uint64_t>(c.batch * c.shape.context);
+  TrainingConfig slower = longer;
+  slower.first_step = 6;
+  slower.learning_rate.peak = 1e-3;
+  slower.tokens_before += 3u * static_cast<uint64_t>(longer.batch * longer.shape.context);
+  const HashedTokens short_data(c.shape), long_data(longer.shape);
+  const Outcome o = run({{c, &short_data}, {longer, &long_data}, {slower, &long_data}});
+  ASSERT_EQ(o.steps.size(), 7u);
+  for (size_t i = 0; i < 7; ++i)
+    EXPECT_EQ(o.steps[i].tokens,
+              static_cast<uint64_t>(c.batch * (i < 2 ? c : longer).shape.context));
+  EXPECT_EQ(o.evaluations.back().tokens,
+            slower.tokens_before + 2u * static_cast<uint64_t>(c.batch * longer.shape.context));
+  EXPECT_NEAR(o.steps[5].learning_rate, 0.1 * c.learning_rate.at(6), 1e-12);
+
+  TrainingConfig other = config("subspace", DType::f32);
+  other.first_step = 3;
+  EXPECT_THAT(error_of([&] {
+                run({{c, &short_data}, {other, &short_data}});
+              }),
+              HasSubstr("has no parameter model."));
+}
+
+TEST(Checkpoint, ParametersAloneStartANewTraining) {
+  const TrainingConfig c = config("none", DType::bf16);
+  const HashedTokens data(c.shape);
+  Outcome first = run({{c, &data}}, {.checkpoint_every = 7});
+  Folder folder;
+  Snapshot state = read_checkpoint(
+      write_checkpoint(folder.path(), first.snapshots[0], manifest(c, first.snapshots[0])), false);
+  state.step = 0;
+  const Outcome second = run({{c, &data}}, {.start = &state});
+  EXPECT_EQ(second.steps.size(), 7u);
+  EXPECT_EQ(second.evaluations.front().validation_loss,
+            run({{c, &data}}, {.start = &state}).evaluations.front().validation_loss);
+  EXPECT_NE(second.steps[0].loss, first.steps[0].loss);
+}
+
+TEST(Checkpoint, EveryFlippedByteIsSeen) {
+  const TrainingConfig c = config("none", DType::f32, 1);
+  const HashedTokens data(c.shape);
+  const Outcome o = run({{c, &data}}, {.checkpoint_every = 7});
+  Folder folder;
+  const fs::path written =
+      write_checkpoint(folder.path(), o.snapshots[0], manifest(c, o.snapshots[0]));
+  for (const char* name : {"model.safetensors", "optimizer.safetensors"}) {
+    const std::string good = read_file(written / name);
+    for (const size_t at : {size_t{0}, size_t{20}, good.size() / 2, good.size() - 1}) {
+      std::string bad = good;
+      bad[at] = static_cast<char>(bad[at] ^ 1);
+      write_file_atomically(written / name, bad);
+      EXPECT_THAT(error_of([&] { read_checkpoint(written, true); }),
+                  HasSubstr(std::string(name) + " is damaged"));
+    }
+    write_file_atomically(written / name, good);
+  }
+  const std::string text = read_file(written / "manifest.json");
+  write_file_atomically(written / "manifest.json", text.substr(0, text.size() / 2));
+  EXPECT_THAT(error_of([&] { read_checkpoint(written, true); }), HasSubstr("not a manifest"));
+  EXPECT_TRUE(list_checkpoints(folder.path()).empty());
+}
+
+TEST(Checkpoint, OldInterruptedAndHalfOnesGo) {
+  const TrainingConfig c = config("none", DType::f32, 1);
+  Folder folder;
+  const auto write = [&](int64_t step, bool interrupted) {
+    Snapshot s;
+    s.step = step;
+    CheckpointManifest m = manifest(c, s);
+    m.interrupted = interrupted;
+    write_checkpoint(folder.path(), s, m);
+  };
+  const auto there = [&] {
+    std::vector<int64_t> steps;
+    for (const Checkpoint& found : list_checkpoints(folder.path()))
+      steps.push_back(found.manifest.step);
+    return steps;
+  };
+  for (const int64_t step : {10, 20, 30}) write(step, false);
+  write(25, true);
+  fs::create_directories(folder.path() / "step_00000040.tmp-abcdef");
+  prune_checkpoints(folder.path(), 2, false);
+  EXPECT_EQ(there(), (std::vector<int64_t>{20, 30}));
+  EXPECT_FALSE(fs::exists(folder.path() / "step_00000040.tmp-abcdef"));
+  write(35, true);
+  prune_checkpoints(folder.path(), 0, false);
+  EXPECT_EQ(there(), (std::vector<int64_t>{20, 30, 35}));
+  EXPECT_EQ(find_checkpoint(folder.path()), folder.path() / "step_00000035");
+  prune_checkpoints(folder.path(), 0, true);
+  EXPECT_EQ(there(), (std::vector<int64_t>{20, 30}));
+  EXPECT_THAT(error_of([&] { find_checkpoint(folder.path() / "nothing"); }),
+              HasSubstr("no checkpoint there"));
+}
+
+}  // namespace
+}  // namespace strait::testing
