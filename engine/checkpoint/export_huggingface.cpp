@@ -1,3 +1,4 @@
+// Takes stacked matrices apart, folds subspace models, and writes the tensors in the order of the layers (export_huggingface.h).
 #include "engine/checkpoint/export_huggingface.h"
 
 #include <fmt/format.h>
@@ -270,6 +271,10 @@ void export_huggingface(const Snapshot& snapshot, const HuggingFaceModel& model,
                     "what passes through them, and "
                     "LlamaForCausalLM has no boundaries; what can be exported: none, subspace",
                     model.method));
+  // A manifest may say anything; every layer has parameters of its own.
+  if (static_cast<size_t>(model.shape.layers) > snapshot.parameters.size())
+    throw std::invalid_argument(fmt::format("a model of {} layers with {} parameters in all",
+                                            model.shape.layers, snapshot.parameters.size()));
   Exporter(snapshot, model).write(directory / "model.safetensors");
   write_file_atomically(directory / "config.json", config_json(model));
 }

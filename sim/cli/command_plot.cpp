@@ -86,6 +86,7 @@ int plot_command(const PlotArguments& arguments) {
   std::string search = package.string();
   if (const char* own = std::getenv("PYTHONPATH"); own && *own) search += std::string(":") + own;
   setenv("PYTHONPATH", search.c_str(), 1);
+  setenv("PYTHONSAFEPATH", "1", 1);  // a pandas.py in the current folder is none of ours
 
   // -B: neither a source tree nor an installation is written to.
   std::vector<std::string> words = {python,          "-B", "-m", "strait_analysis", "--format",

@@ -1,3 +1,4 @@
+// Reading simulated times and comparing them (crosscheck.h).
 #include "sim/cli/crosscheck.h"
 
 #include <fmt/format.h>

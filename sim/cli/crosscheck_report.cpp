@@ -1,3 +1,4 @@
+// The tables and CSV files of a cross-check (crosscheck_report.h).
 #include "sim/cli/crosscheck_report.h"
 
 #include <fmt/format.h>

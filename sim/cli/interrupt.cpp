@@ -1,3 +1,4 @@
+// The signal handler (interrupt.h).
 #include "sim/cli/interrupt.h"
 
 #include <atomic>

@@ -1,3 +1,5 @@
+// Reads two records side by side, step by step, and keeps a fingerprint of each and the first difference for every kind of content
+// (record_comparison.h).
 #include "sim/cli/record_comparison.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// Making and removing temporary directories (temporary_directory.h).
 #include "sim/cli/temporary_directory.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+// Compares trace files line by line once their bytes differ (trace_comparison.h).
 #include "sim/cli/trace_comparison.h"
 
 #include <fmt/format.h>

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 
 namespace strait::sim {
@@ -52,6 +53,15 @@ std::string describe_queue(const Standing& rank, size_t queue) {
                      step.timing.log.step, queue, entry, what);
 }
 
+// The first kMaxLines lines of a text, and how many there are beyond them.
+std::string first_lines(const std::string& text) {
+  size_t end = 0, lines = 0;
+  for (; lines < kMaxLines && end < text.size(); ++lines)
+    end = std::min(text.find('\n', end), text.size() - 1) + 1;
+  const auto rest = std::count(text.begin() + static_cast<std::ptrdiff_t>(end), text.end(), '\n');
+  return text.substr(0, end) + (rest > 0 ? fmt::format("and {} more\n", rest) : "");
+}
+
 double host_clock() {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   return std::chrono::duration<double>(now).count();
@@ -86,7 +96,7 @@ std::string describe_standstill(const std::string& why, Nanoseconds now,
       if (++lines <= kMaxLines) text += describe_queue(rank, queue);
     }
   if (lines > kMaxLines) text += fmt::format("  and {} more\n", lines - kMaxLines);
-  text += in_flight.empty() ? "in flight: nothing\n" : "in flight:\n" + in_flight;
+  text += in_flight.empty() ? "in flight: nothing\n" : "in flight:\n" + first_lines(in_flight);
   if (text.back() == '\n') text.pop_back();
   return text;
 }

@@ -32,7 +32,7 @@ struct Standing {
   const StepRun* step = nullptr;
 };
 
-// At most 64 queues are listed; `in_flight` is the network's own list.
+// At most 64 queues are listed, and 64 lines of `in_flight`, the network's own list.
 std::string describe_standstill(const std::string& why, Nanoseconds now,
                                 const std::vector<Standing>& ranks, const std::string& in_flight);
 

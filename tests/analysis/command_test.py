@@ -172,6 +172,12 @@ class Errors(Command):
         for text in ("apt-get install python3 python3-pandas python3-matplotlib", str(poor)):
             self.assertIn(text, done.stderr)
 
+    @unittest.skipUnless(sys.version_info >= (3, 11), "older ones look into the current folder first")
+    def test_a_script_in_the_current_folder_is_not_mistaken_for_a_package(self):
+        synthetic.write_run(self.folder / "run", "none", "80Mbps", 1)
+        (self.folder / "pandas.py").write_text("raise SystemExit('the wrong one')")
+        self.ok("plot", "run")
+
     @unittest.skipUnless(os.path.realpath(sys.executable) == os.path.realpath("/usr/bin/python3"), "the system's Python lacks the packages")
     def test_a_python_on_the_path_without_the_packages_is_passed_over(self):
         synthetic.write_run(self.folder / "run", "none", "80Mbps", 1)

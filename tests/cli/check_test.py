@@ -107,6 +107,22 @@ class Verify(Case):
         meta = self.run_scenario("meta", "devices.backend=meta", "training.evaluate_every=0")
         self.assertIn("all equal", self.strait("verify", meta).stdout)
 
+    def test_a_stopped_run_is_verified_as_far_as_it_got(self):
+        self.run_scenario("once", "training.steps=1", "training.optimizer.warmup_steps=0")
+        process = subprocess.Popen([STRAIT, "run", self.folder / "once.json", "--out", "out", "--set", "training.steps=100000"],
+                                   cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        steps = self.folder / "out/steps.csv"
+        deadline = time.time() + 60
+        while time.time() < deadline and not (steps.exists() and steps.read_text().count("\n") > 5):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        done = self.strait("verify", "--quiet", "out")
+        self.assertIn("the run was stopped there", done.stdout)
+        self.assertNotIn("DIFFERENT", done.stdout)
+        self.assertEqual(int(done.stdout.splitlines()[-1].split()[0]), len(self.rows(steps)))
+
     def test_a_directory_without_a_record_is_wrong_input(self):
         done = self.strait("verify", self.folder, expect=2)
         self.assertIn("log.strait", done.stderr)

@@ -174,6 +174,9 @@ TEST_F(ExportTest, WhatIsNoPlainLlamaIsRefusedWithTheReason) {
   other = model_of(c);
   other.shape.ffn_width = 45;
   EXPECT_THAT(refusal(snapshot, other), HasSubstr("gate_up_proj"));
+  other = model_of(c);
+  other.shape.layers = 2'000'000'000;
+  EXPECT_THAT(refusal(snapshot, other), HasSubstr("2000000000 layers"));
   Snapshot extra = snapshot;
   extra.parameters.push_back(extra.parameters.front());
   extra.parameters.back().name = "boundary.0.encoder";

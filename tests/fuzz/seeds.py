@@ -131,10 +131,13 @@ def records(out: Path) -> None:
     sends = [b"\0\1" + uint(n) + uint(1) + b"\0" + integer(0) for n in range(8)]
     receives = [b"\0\2" + uint(0) + uint(n) for n in range(8)]
     wide = (2, uint(0) + items(ops) + items(items(*sends), items(*receives)))
-    sizes = [change for _ in range(8) for change in ((0, 1 << 48), (1, 0))][:-1]
-    steps = [step(1, 0, *sizes)] + [step(n, 0) for n in range(2, 101)]
+    steps = [step(1, 0, (0, 1 << 48), *[(2, 1 << 48)] * 7)] + [step(n, 0) for n in range(2, 101)]
     for choice in range(1, 4, 2):
         put(out / "record", f"huge{choice}", bytes([choice]) + record(header, wide, *steps))
+    # The same by computing: 1,100 entries of up to 2^53 ns.
+    slow = items(uint(0) + b"\0" + uint(0) + uint(4_300_000_000_000_000_000))
+    long = (2, uint(0) + items(slow) + items(items(*[compute] * 1100), items()))
+    put(out / "record", "long", b"\1" + record(header, long, step(1, 0)))
     put(out / "record", "torn", b"\0" + whole[:-7])
 
 
