@@ -2,14 +2,17 @@
 // and compares the files. What this proves and what it leaves out is in docs/verify.md.
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "sim/cli/commands.h"
+#include "sim/cli/interrupt.h"
 #include "sim/cli/load.h"
 #include "sim/cli/prediction.h"
 #include "sim/cli/progress.h"
@@ -73,7 +76,7 @@ void train_again(const fs::path& run, const fs::path& again, const Outline& o,
     done = step.step;
     progress.trained(step);
   };
-  options.stop = [&] { return done >= o.steps; };
+  options.stop = [&] { return done >= o.steps || interrupted(); };
   options.notice = notice;
   train_into(again, job, options);
   progress.finish();
@@ -132,10 +135,16 @@ int verify_command(const VerifyArguments& a) {
   const fs::path again = temporary.path() / "again", traces = temporary.path() / "traces";
   fs::create_directories(again / "record");
   fs::create_directories(traces);
+  note_interrupts();
   train_again(run, again, o, a);
+  if (interrupted()) return kInterrupted;
   Simulator simulator({run, {}, traces, {}, false});
   const RecordComparison record = compare_records(run, again);
+  while (simulator.running() && !interrupted())
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  if (interrupted()) simulator.stop();
   if (const int status = simulator.finish(); status != 0) {
+    if (interrupted()) return kInterrupted;
     fmt::print(stderr, "strait: strait-sim ended with status {}\n", status);
     return status == kWrongInput ? kWrongInput : kFailed;
   }

@@ -123,6 +123,17 @@ class Verify(Case):
         self.assertNotIn("DIFFERENT", done.stdout)
         self.assertEqual(int(done.stdout.splitlines()[-1].split()[0]), len(self.rows(steps)))
 
+    def test_ctrl_c_leaves_nothing_behind(self):
+        run = self.run_scenario("out", "training.steps=600")
+        process = subprocess.Popen([STRAIT, "verify", run], cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.time() + 60
+        while time.time() < deadline and not list(self.temporary.glob("strait-verify-*/again/record/log.strait")):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, output + errors)
+
     def test_a_directory_without_a_record_is_wrong_input(self):
         done = self.strait("verify", self.folder, expect=2)
         self.assertIn("log.strait", done.stderr)
