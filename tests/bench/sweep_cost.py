@@ -1,7 +1,7 @@
 """What a sweep costs beside its trainings, and how fast replays are: prints
 
-  * (a sweep of 5 bandwidths x 2 methods) / (its 2 trainings), both in host time with the same number of processes at once, for
-    `fluid` and `packet`;
+  * (a sweep of 5 bandwidths x 2 methods) / (its 2 trainings), both with the same number of processes at once, for `fluid` and
+    `packet`: in host time, and in processor time, which other users of the machine disturb less;
   * simulated steps per host second of a replay of the quickstart's grid over `ideal`, `fluid` and `packet`, start included.
 
   python3 tests/bench/sweep_cost.py [--strait build/sim/cli/strait] [--steps 200] [--models fluid packet] [--json FILE]
@@ -12,6 +12,7 @@ The model, the grid and the messages are the quickstart's; the tokens are made u
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -41,14 +42,15 @@ class Bench:
         return [str(self.options.strait), *map(str, arguments)]
 
     def seconds(self, *commands):
-        """Host seconds of commands that run at once, with a cache of their own that is empty."""
+        """Host and processor seconds of commands that run at once, with a cache of their own that is empty."""
         with tempfile.TemporaryDirectory(dir=self.folder) as cache:
-            start = time.monotonic()
+            start, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
             processes = [subprocess.Popen(c, cwd=self.folder, env=dict(os.environ, STRAIT_CACHE=cache), stdout=subprocess.DEVNULL,
                                           stdin=subprocess.DEVNULL) for c in commands]
             if any([p.wait() for p in processes]):
                 sys.exit(f"failed: {commands}")
-            return time.monotonic() - start
+            now = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return time.monotonic() - start, now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
 
     def write(self, name, content):
         (self.folder / name).write_text(json.dumps(content))
@@ -64,7 +66,7 @@ class Bench:
             commands.append(self.command("run", self.write(f"training{i}.json", scenario), "--record-only", "--quiet",
                                          "--out", self.folder / f"training{i}"))
         if jobs == 1:
-            return sum(self.seconds(command) for command in commands)
+            return [sum(parts) for parts in zip(*(self.seconds(command) for command in commands))]
         return self.seconds(*commands)
 
     def sweep(self, model, jobs):
@@ -82,7 +84,7 @@ class Bench:
         scenario["compression"] = {"pipeline": METHODS[1]["set"]["compression.pipeline"]}
         run = self.folder / f"replay_{model}"
         self.seconds(self.command("run", self.write(f"replay_{model}.json", scenario), "--record-only", "--quiet", "--out", run))
-        best = min(self.seconds(self.command("replay", run, "--quiet")) for _ in range(3))
+        best = min(self.seconds(self.command("replay", run, "--quiet"))[0] for _ in range(3))
         return steps / best
 
 
@@ -99,13 +101,15 @@ def main():
     with tempfile.TemporaryDirectory(prefix="strait-bench-") as folder:
         bench = Bench(options, Path(folder))
         if options.models:
-            trainings = bench.trainings(options.jobs)
+            trainings, trainings_cpu = bench.trainings(options.jobs)
             print(f"2 trainings of {options.steps} steps: {trainings:.1f} s with {options.jobs} at once", flush=True)
-            result["trainings_s"] = trainings
+            result |= {"trainings_s": trainings, "trainings_cpu_s": trainings_cpu}
         for model in options.models:
-            seconds = bench.sweep(model, options.jobs)
-            result["sweeps"].append({"model": model, "seconds": seconds, "ratio": seconds / trainings})
-            print(f"sweep of 10 points over {model}: {seconds:.1f} s, {seconds / trainings:.2f} x its trainings", flush=True)
+            seconds, cpu = bench.sweep(model, options.jobs)
+            row = {"model": model, "seconds": seconds, "ratio": seconds / trainings, "cpu_ratio": cpu / trainings_cpu}
+            result["sweeps"].append(row)
+            print(f"sweep of 10 points over {model}: {seconds:.1f} s, {row['ratio']:.2f} x its trainings "
+                  f"({row['cpu_ratio']:.2f} x in processor time)", flush=True)
         for model, steps in (("ideal", 5000), ("fluid", 5000), ("packet", 20)):
             rate = bench.replay(model, steps)
             result["replays"].append({"model": model, "steps_per_s": rate})
