@@ -379,12 +379,4 @@ void Backend::random_normal(Tensor y, const Philox& rng, uint64_t stream, double
   book(Op::random_normal, false, t, 22 * count(y.elements()), y.bytes());
 }
 
-#ifndef STRAIT_WITH_CUDA
-std::unique_ptr<Backend> make_cuda_backend(std::string* reason) {
-  if (reason != nullptr)
-    *reason = "this build has no CUDA backend (nvcc was not found when it was configured)";
-  return nullptr;
-}
-#endif
-
 }  // namespace strait

@@ -4,8 +4,8 @@
 //
 // Shapes: master, m, v, grad (n) f32; compute (n) T, may be master itself; grad_scale (1) f32 on
 // the device. Bytes per parameter: 28 + the size of T (master, m, v read and written, grad read,
-// the copy written). Determinism: every parameter by itself. One parameter a thread: five
-// independent streams of whole lines.
+// the copy written). Determinism: every parameter by itself. Four parameters a thread: five
+// independent streams of 16 bytes.
 #include <cmath>
 
 #include "kernels/cuda/cuda_backend.h"
@@ -21,21 +21,28 @@ struct Rule {
       weight_decay;
 };
 
-template <typename T>
+template <typename T, int kPack>
 __global__ void adamw_kernel(float* master, T* compute, float* m, float* v, const float* grad,
                              const float* grad_scale, Rule rule, int64_t n) {
-  const int64_t i = global_index();
+  const int64_t i = global_index() * kPack;
   if (i >= n) return;
-  const float g = grad[i] * grad_scale[0];
-  const float first = rule.beta1 * m[i] + rule.one_minus_beta1 * g;
-  const float second = rule.beta2 * v[i] + rule.one_minus_beta2 * g * g;
-  m[i] = first;
-  v[i] = second;
-  const float step = first / rule.correction1 / (sqrtf(second / rule.correction2) + rule.eps);
-  const float p = master[i];
-  const float updated = p - rule.lr * (step + rule.weight_decay * p);
-  master[i] = updated;
-  compute[i] = narrow<T>(updated);
+  const float scale = grad_scale[0];
+  const auto gradient = load_pack<kPack>(grad + i);
+  auto first = load_pack<kPack>(m + i), second = load_pack<kPack>(v + i),
+       parameter = load_pack<kPack>(master + i);
+#pragma unroll
+  for (int j = 0; j < kPack; ++j) {
+    const float g = gradient.x[j] * scale;
+    first.x[j] = rule.beta1 * first.x[j] + rule.one_minus_beta1 * g;
+    second.x[j] = rule.beta2 * second.x[j] + rule.one_minus_beta2 * g * g;
+    const float step =
+        first.x[j] / rule.correction1 / (sqrtf(second.x[j] / rule.correction2) + rule.eps);
+    parameter.x[j] -= rule.lr * (step + rule.weight_decay * parameter.x[j]);
+  }
+  store_pack(m + i, first);
+  store_pack(v + i, second);
+  store_pack(master + i, parameter);
+  store_pack(compute + i, parameter);
 }
 
 }  // namespace
@@ -54,9 +61,12 @@ void CudaBackend::do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Te
                   static_cast<float>(p.weight_decay)};
   dispatch(compute.dtype, [&](auto tag) {
     using T = decltype(tag);
-    launch(adamw_kernel<T>, grid_of(blocks_for(master.elements(), kThreads)), kThreads, 0, stream_,
-           master.as<float>(), compute.as<T>(), m.as<float>(), v.as<float>(), grad.as<float>(),
-           grad_scale.as<float>(), rule, master.elements());
+    dispatch_pack<float>(
+        master.elements(), {master.data, compute.data, m.data, v.data, grad.data}, [&](auto pack) {
+          launch(adamw_kernel<T, pack()>, grid_of(blocks_for(master.elements(), kThreads * pack())),
+                 kThreads, 0, stream_, master.as<float>(), compute.as<T>(), m.as<float>(),
+                 v.as<float>(), grad.as<float>(), grad_scale.as<float>(), rule, master.elements());
+        });
   });
 }
 

@@ -1,4 +1,5 @@
-// Attention forward, block-wise with online softmax (Milakov & Gimelshein 2018; Dao et al. 2022),
+// Attention forward in fp32 (and for operands that the tensor cores' kernel of attention_mma.cu does
+// not take), block-wise with online softmax (Milakov & Gimelshein 2018; Dao et al. 2022),
 // and delta = sum_d dout o. For a query, over key tiles in ascending order:
 //   m' = max(m, max_j s_j);  l <- l e^(m-m') + sum_j e^(s_j-m');
 //   o <- o e^(m-m') + sum_j e^(s_j-m') v_j;
@@ -9,7 +10,7 @@
 // Elements per query from memory: 2 H Dh, and k and v once per 16 queries of a head, mostly from
 // the L2 cache. Determinism: a query by one warp, keys in ascending order. The tiling is described
 // in attention_tiles.cuh; the scores of a tile live in registers, one a lane and owned row.
-#include "kernels/cuda/attention_tiles.cuh"
+#include "kernels/cuda/attention_mma.cuh"
 #include "kernels/cuda/cuda_backend.h"
 
 namespace strait {
@@ -60,7 +61,7 @@ __global__ void __launch_bounds__(kThreads)
     forward_kernel(HeadsOut o, float* lse, Heads<T> q, Heads<T> k, Heads<T> v, Mask mask,
                    float scale) {
   constexpr int kColumns = kWidth / kWarp, kStride = kWidth + kPadding;
-  extern __shared__ float4 shared_memory[];
+  STRAIT_DYNAMIC_SHARED_MEMORY(shared_memory);
   auto* q_rows = reinterpret_cast<float*>(shared_memory);
   float* k_tile = q_rows + kOwnedRows * kWidth;
   float* v_tile = k_tile + kTileRows * kStride;
@@ -133,6 +134,7 @@ __global__ void delta_kernel(float* delta, Heads<T> dout, Heads<T> o, int64_t co
 void CudaBackend::do_attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v,
                                        const AttentionMask& mask, double scale) {
   using namespace attention;
+  if (mma_fits({q, k, v}, {o}, scale)) return mma_forward(o, lse, q, k, v, mask, scale, stream_);
   const dim3 grid = grid_of(blocks_for(q.size(1), kOwnedRows), q.size(2), q.size(0));
   dispatch(q.dtype, [&](auto tag) {
     using T = decltype(tag);

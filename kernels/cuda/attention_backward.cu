@@ -1,4 +1,4 @@
-// Attention backward in two passes without atomics. With p = e^(s - lse), s = scale q.k, and
+// Attention backward in fp32 (attention_mma_backward.cu takes bf16), in two passes without atomics. With p = e^(s - lse), s = scale q.k, and
 // ds = scale p (dout.v - delta), all from the final lse, so that KV blocks are independent:
 //   dq = sum_k ds k;   dk = sum_q ds q,  dv = sum_q p dout.
 // One pass owns queries and streams keys, the other owns keys and streams queries: the formulas are
@@ -12,7 +12,7 @@
 // from the L2 cache. Determinism: an owned row by one warp; dk and dv over the query heads of the
 // group in order, and over queries in ascending order within a head. The tiling is described in
 // attention_tiles.cuh.
-#include "kernels/cuda/attention_tiles.cuh"
+#include "kernels/cuda/attention_mma.cuh"
 #include "kernels/cuda/cuda_backend.h"
 
 namespace strait {
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kThreads)
     backward_kernel(Gradients out, Side<T> owned, Side<T> streamed, Statistics statistics,
                     Mask mask, float scale) {
   constexpr int kColumns = kWidth / kWarp, kStride = kWidth + kPadding;
-  extern __shared__ float4 shared_memory[];
+  STRAIT_DYNAMIC_SHARED_MEMORY(shared_memory);
   auto* owned_first = reinterpret_cast<float*>(shared_memory);
   float* owned_second = owned_first + kOwnedRows * kWidth;
   float* tile_first = owned_second + kOwnedRows * kWidth;
@@ -138,6 +138,8 @@ void CudaBackend::do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor 
                                         Tensor k, Tensor v, Tensor lse, Tensor delta,
                                         const AttentionMask& mask, double scale, bool accumulate) {
   using namespace attention;
+  if (mma_fits({q, k, v, dout}, {dq, dk, dv}, scale))
+    return mma_backward(dq, dk, dv, dout, q, k, v, lse, delta, mask, scale, accumulate, stream_);
   const Statistics statistics{lse.as<float>(), delta.as<float>()};
   const dim3 query_grid = grid_of(blocks_for(q.size(1), kOwnedRows), q.size(2), q.size(0));
   const dim3 key_grid = grid_of(blocks_for(k.size(1), kOwnedRows), k.size(2), k.size(0));

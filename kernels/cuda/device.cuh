@@ -5,8 +5,11 @@
 #pragma once
 
 #include <cuda_bf16.h>
+#include <cuda_runtime.h>
 
 #include <cstdint>
+#include <initializer_list>
+#include <type_traits>
 
 #include "kernels/cuda/cuda_check.h"
 #include "kernels/tensor.h"
@@ -14,6 +17,11 @@
 namespace strait {
 
 using bf16 = __nv_bfloat16;
+
+// Declares `name`, a float4 pointer to the block's dynamic shared memory.
+#ifndef STRAIT_DYNAMIC_SHARED_MEMORY
+#define STRAIT_DYNAMIC_SHARED_MEMORY(name) extern __shared__ float4 name[]
+#endif
 
 constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
@@ -69,6 +77,54 @@ __device__ inline float block_sum(float x) {
   return total;
 }
 
+// kCount neighbouring elements that are read or written at once, widened.
+template <int kCount>
+struct Pack {
+  float x[kCount];
+};
+template <typename T, int kCount>
+struct alignas(sizeof(T) * kCount) RawPack {
+  T x[kCount];
+};
+// `p` is aligned to the pack.
+template <int kCount, typename T>
+__device__ Pack<kCount> load_pack(const T* p) {
+  const auto raw = *reinterpret_cast<const RawPack<T, kCount>*>(p);
+  Pack<kCount> pack;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) pack.x[i] = widen(raw.x[i]);
+  return pack;
+}
+template <int kCount, typename T>
+__device__ void store_pack(T* p, const Pack<kCount>& pack) {
+  RawPack<T, kCount> raw;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) raw.x[i] = narrow<T>(pack.x[i]);
+  *reinterpret_cast<RawPack<T, kCount>*>(p) = raw;
+}
+// What storing `pack` as T and reading it again would give.
+template <typename T, int kCount>
+__device__ Pack<kCount> rounded(Pack<kCount> pack) {
+#pragma unroll
+  for (float& x : pack.x) x = widen(narrow<T>(x));
+  return pack;
+}
+
+// Elements of T in the 16 bytes that one thread moves best.
+template <typename T>
+constexpr int kFullPack = 16 / static_cast<int>(sizeof(T));
+
+// Calls function(std::integral_constant<int, P>): P = kFullPack<T> where all rows of `width`
+// elements and all `pointers` are whole packs, else 1.
+template <typename T, typename Function>
+void dispatch_pack(int64_t width, std::initializer_list<const void*> pointers,
+                   Function&& function) {
+  bool whole = width % kFullPack<T> == 0;
+  for (const void* p : pointers) whole = whole && reinterpret_cast<uintptr_t>(p) % 16 == 0;
+  if (whole) return function(std::integral_constant<int, kFullPack<T>>{});
+  return function(std::integral_constant<int, 1>{});
+}
+
 // A float array whose dtype is known at run time: for kernels whose operands may mix f32 and bf16
 // and whose time is the memory's. The branch is the same for all threads.
 struct FloatArray {
@@ -83,6 +139,15 @@ struct FloatArray {
       static_cast<bf16*>(data)[i] = narrow<bf16>(x);
     } else {
       static_cast<float*>(data)[i] = x;
+    }
+  }
+  // Elements i and i + 1; i is even and so is the address of element 0 in elements.
+  __device__ void store_pair(int64_t i, float x, float y) const {
+    if (is_bf16) {
+      *reinterpret_cast<__nv_bfloat162*>(static_cast<bf16*>(data) + i) =
+          __floats2bfloat162_rn(x, y);
+    } else {
+      *reinterpret_cast<float2*>(static_cast<float*>(data) + i) = make_float2(x, y);
     }
   }
 };
@@ -147,8 +212,12 @@ void launch(void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared
                                     cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(shared_bytes)));
   }
-  kernel<<<grid, static_cast<unsigned>(threads), shared_bytes, stream>>>(
-      static_cast<Parameters>(arguments)...);
+  cudaLaunchConfig_t configuration{};
+  configuration.gridDim = grid;
+  configuration.blockDim = dim3(static_cast<unsigned>(threads));
+  configuration.dynamicSmemBytes = shared_bytes;
+  configuration.stream = stream;
+  CUDA_CHECK(cudaLaunchKernelEx(&configuration, kernel, static_cast<Parameters>(arguments)...));
   CUDA_CHECK(cudaGetLastError());
 }
 

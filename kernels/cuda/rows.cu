@@ -2,8 +2,8 @@
 //
 // Shapes: y, x (N,C), table (V,C), ids (N) i32 in [0,V). Elements per token: 2C to gather, 3C to
 // add; popular rows of the table come from the cache. Determinism: every element by itself (the sum
-// over equal ids is in scatter_rows.cu). One element a thread along C, so that a warp reads whole
-// lines of one table row.
+// over equal ids is in scatter_rows.cu). One word or element a thread along C, so that a warp
+// reads whole lines of one table row.
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/device.cuh"
 
@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// `Word` is an unsigned type of the element's size: a copy needs no arithmetic.
+// `Word` is what is copied at once: 16 bytes, or an unsigned type of the element's size.
 template <typename Word>
 __global__ void gather_kernel(Word* y, const Word* table, const int32_t* ids, int64_t table_rows,
                               int64_t width, int64_t count) {
@@ -33,12 +33,18 @@ __global__ void add_gathered_kernel(FloatArray y, int64_t y_stride, FloatArray x
 }  // namespace
 
 void CudaBackend::do_gather_rows(Tensor y, Tensor table, Tensor ids) {
+  const auto row_bytes = static_cast<size_t>(y.size(1)) * size_of(y.dtype);
   const auto gather = [&](auto word) {
     using Word = decltype(word);
-    launch(gather_kernel<Word>, grid_of(blocks_for(y.elements(), kThreads)), kThreads, 0, stream_,
-           y.as<Word>(), table.as<Word>(), ids.as<int32_t>(), table.size(0), y.size(1),
-           y.elements());
+    const auto width = static_cast<int64_t>(row_bytes / sizeof(Word));
+    const int64_t count = y.size(0) * width;
+    launch(gather_kernel<Word>, grid_of(blocks_for(count, kThreads)), kThreads, 0, stream_,
+           static_cast<Word*>(y.data), static_cast<const Word*>(table.data), ids.as<int32_t>(),
+           table.size(0), width, count);
   };
+  const size_t places =
+      reinterpret_cast<uintptr_t>(y.data) | reinterpret_cast<uintptr_t>(table.data);
+  if ((row_bytes | places) % sizeof(uint4) == 0) return gather(uint4{});
   switch (size_of(y.dtype)) {
     case 1:
       return gather(uint8_t{});

@@ -30,6 +30,7 @@ enum class Kind { element, statistic };
 // Largest nrmse for f32 and for bf16 elements; 0 asks for equality.
 struct Tolerance {
   double f32 = 0, bf16 = 0;
+  double tensor_cores = bf16;  // bf16 on a backend whose second products take rounded factors
 };
 inline constexpr Tolerance kExact{0, 0};
 
@@ -239,10 +240,14 @@ inline std::vector<Runner::Output> run_case(const Case& c, Backend& ops, DType s
 }
 
 inline void expect_close(const std::vector<Runner::Output>& actual,
-                         const std::vector<Runner::Output>& expected, DType stored) {
+                         const std::vector<Runner::Output>& expected, DType stored,
+                         bool tensor_cores) {
   ASSERT_EQ(actual.size(), expected.size());
   for (size_t i = 0; i < actual.size(); ++i) {
-    double bound = stored == DType::bf16 ? actual[i].tolerance.bf16 : actual[i].tolerance.f32;
+    const Tolerance& tolerance = actual[i].tolerance;
+    double bound = stored == DType::f32 ? tolerance.f32
+                   : tensor_cores       ? tolerance.tensor_cores
+                                        : tolerance.bf16;
     // The bounds are root mean squares; a handful of bf16 roundings may all be near the worst one,
     // 2^-8.
     if (actual[i].tensor.dtype == DType::bf16 && actual[i].tensor.elements() < 256 && bound > 0)
