@@ -8,8 +8,9 @@ from .quantities import bandwidth, duration, parse_bandwidth, parse_duration
 
 SEEDS = ("seed", "network.seed")
 # Keys that do not change what a point is about.
-IGNORED = re.compile(r"name$|output\.|training\.targets$|devices\.host_threads$|training\.checkpoint_every$")
+IGNORED = re.compile(r"name$|output\.|training\.(targets|checkpoint_every|keep_checkpoints)$|devices\.host_threads$")
 NETWORK_KEYS = ["network.model", "network.preset", "network.links.latency"]  # the most telling first
+LONGEST_VALUE = 24  # letters of a value in a name
 
 
 def flatten(document, prefix: str = "") -> dict[str, str]:
@@ -24,7 +25,7 @@ def flatten(document, prefix: str = "") -> dict[str, str]:
 
 def distinguish(bases: list, details: list[dict[str, str]], preferred: list[str] = ()) -> list[dict[str, str]]:
     """Of points that share a base, the fewest details that tell them apart, taken greedily, `preferred` keys first; {} where
-    the base says it all. Points with equal details stay equal."""
+    the base says it all. Points with equal details stay equal. Long values are shortened, different ones to different texts."""
     chosen = [{} for _ in bases]
     for base in dict.fromkeys(bases):
         members = [i for i, other in enumerate(bases) if other == base]
@@ -37,8 +38,9 @@ def distinguish(bases: list, details: list[dict[str, str]], preferred: list[str]
             now = len({tuple(details[i].get(other, "") for other in (*taken, key)) for i in members})
             if now > parts:
                 taken, parts = [*taken, key], now
+        short = {key: _shortened(key, [details[i].get(key, "") for i in members]) for key in taken}
         for i in members:
-            chosen[i] = {key: details[i].get(key, "") for key in taken}
+            chosen[i] = {key: short[key][details[i].get(key, "")] for key in taken}
     return chosen
 
 
@@ -46,17 +48,33 @@ def _rank(key: str, preferred: list[str]) -> int:
     return preferred.index(key) if key in preferred else len(preferred)
 
 
+def _shortened(key: str, values: list[str]) -> dict[str, str]:
+    """For each value a text of at most some twenty letters that no other has."""
+    texts = {}
+    for value in dict.fromkeys(values):
+        text = value
+        if key == "training.phases" and value:
+            text = "at " + ", ".join(str(phase["at"]) for phase in json.loads(value))
+        if len(text) > LONGEST_VALUE:
+            text = "…" + text[1 - LONGEST_VALUE:] if "/" in text else text[:LONGEST_VALUE - 1] + "…"
+        same = sum(other == text or other.startswith(f"{text} #") for other in texts.values())
+        texts[value] = f"{text} #{same + 1}" if same else text
+    return texts
+
+
 def detail_text(details: dict[str, str]) -> str:
-    """ "packet, 20 ms latency, microbatches 8" """
+    """ "packet, 20 ms latency, microbatches 8"; what is not set is not said."""
     words = []
     for key, value in details.items():
         last = key.rpartition(".")[2]
+        if not value:
+            continue
         if key in ("network.model", "network.preset"):
-            words.append(value or "no preset")
+            words.append(value)
         elif last == "latency":
             words.append(f"{duration(parse_duration(value))} latency")
         else:
-            words.append(f"{last.replace('_', ' ')} {value or 'unset'}")
+            words.append(f"{last.replace('_', ' ')} {value}")
     return ", ".join(words)
 
 
@@ -75,7 +93,8 @@ def method_text(scenario: dict) -> str:
 
 
 def _join(base: str, details: dict[str, str]) -> str:
-    return f"{base}, {detail_text(details)}" if details else base
+    text = detail_text(details)
+    return f"{base}, {text}" if text else base
 
 
 def method_labels(scenarios: list[dict], bases: list[str]) -> list[str]:
@@ -90,8 +109,11 @@ def method_labels(scenarios: list[dict], bases: list[str]) -> list[str]:
 
 
 def network_labels(scenarios: list[dict]) -> tuple[list[str], list[str]]:
-    """For each point its network ("80 Mbps, packet") and the part of it behind the bandwidth ("packet", mostly empty)."""
-    bases = [bandwidth(parse_bandwidth(s.get("network", {}).get("links", {}).get("bandwidth"))) for s in scenarios]
+    """For each point its network ("80 Mbps, packet") and the part of it behind the bandwidth ("packet", mostly empty). A preset
+    that is not resolved stands for its bandwidth."""
+    networks = [s.get("network", {}) for s in scenarios]
+    bases = [n["preset"] if "preset" in n and "bandwidth" not in n.get("links", {}) else bandwidth(parse_bandwidth(n.get("links", {}).get("bandwidth")))
+             for n in networks]
     details = [{k: v for k, v in flatten(s).items() if k.startswith("network.") and k not in SEEDS} for s in scenarios]
     conditions = distinguish(bases, details, NETWORK_KEYS)
     return [_join(*pair) for pair in zip(bases, conditions)], [detail_text(c) for c in conditions]

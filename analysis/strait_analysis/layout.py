@@ -16,6 +16,7 @@ from .style import FONT, MILLIMETRE, SMALL_PT, TEXT_PT, TITLE_PT
 MM_PER_POINT = 25.4 / 72
 LEGEND_ROW_MM, HANDLE_MM, GAP_MM = 3.6, 7.0, 3.0
 RIGHT_MM = 5.0  # half of a tick label at the end of an axis
+LONGEST_NAME_MM = 45.0  # of a row; what is longer is shortened
 
 
 @lru_cache(maxsize=1)
@@ -43,6 +44,15 @@ def wrapped(text: str, size: float, width_mm: float) -> list[str]:
     return lines
 
 
+def shortened(text: str, size: float, room_mm: float) -> str:
+    """The text if it fits, else its beginning and its end around three dots."""
+    result, kept = text, len(text)
+    while kept > 4 and text_mm(result, size) > room_mm:
+        kept -= 1
+        result = text[:kept - kept // 2].rstrip(" ,") + "…" + text[len(text) - kept // 2:].lstrip(" ,")
+    return result
+
+
 def _legend_columns(labels: list[str], width_mm: float) -> int:
     """The most columns that fit; a legend is filled column by column, as evenly as can be."""
     texts = [text_mm(label, TEXT_PT) for label in labels]
@@ -62,6 +72,8 @@ class Sheet:
         columns = min(columns, count)
         rows = math.ceil(count / columns)
         lines = wrapped(title, TITLE_PT, width_mm - 4)
+        for entry in legend:
+            entry.set_label(shortened(entry.get_label(), TEXT_PT, width_mm - 6 - HANDLE_MM))
         across = _legend_columns([entry.get_label() for entry in legend], width_mm - 4) if legend else 1
         title_mm = 2.5 + 3.7 * len(lines)
         legend_mm = 1.0 + LEGEND_ROW_MM * math.ceil(len(legend) / across) if legend else 0.0
@@ -90,20 +102,17 @@ class Sheet:
 
     def name_panel(self, axes, text: str) -> None:
         """A title left above a panel, shortened if it does not fit."""
-        room = self.panel_width_mm + 3
-        while len(text) > 4 and text_mm(text, TEXT_PT) > room:
-            text = text[:-2].rstrip(" ,") + "…"
-        axes.set_title(text, loc="left", pad=3)
+        axes.set_title(shortened(text, TEXT_PT, self.panel_width_mm + 3), loc="left", pad=3)
 
 
 def names_mm(names) -> float:
     """Room for tick labels left of an axis."""
-    return 3.0 + max(text_mm(name, SMALL_PT) for name in names)
+    return 3.0 + min(LONGEST_NAME_MM, max(text_mm(name, SMALL_PT) for name in names))
 
 
 def name_rows(axes, names: list[str]) -> None:
     """Horizontal bars' names, the first on top."""
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [shortened(name, SMALL_PT, LONGEST_NAME_MM) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")

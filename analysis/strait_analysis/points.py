@@ -1,6 +1,7 @@
 """The points that a comparison consists of, found in sweep and run directories. A sweep's points are those of its plan.json, with
 their rows of runs.csv as far as there are any; a run's are itself, its replays, and the comparisons of its closing table."""
 
+import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ FIGURES = ["steps", "tokens", "final_loss", "final_validation_loss", "best_valid
 # Known from summaries alone: over all messages, per step.
 TRAFFIC = ["bytes_per_step", "transfer_s_per_step"]
 NO_AXES = {"point", "status", "path", "seed", *FIGURES}
+# Field → the fields beside it that it makes void.
+REPLACES = {"preset": ["links", "transport"], "method": ["rank", "ratio"], "rank": ["ratio"], "ratio": ["rank"]}
 
 
 @dataclass
@@ -25,21 +28,12 @@ class Point:
     row: dict[str, str] = field(default_factory=dict)  # of runs.csv
     method: str = ""  # the user's name for it
     comparison: bool = False  # made beside a run: says how long a step takes, not how training goes
+    written: dict = field(default_factory=dict)  # its scenario as far as the sweep file writes it
 
     @property
     def scenario(self) -> dict:
-        """Resolved, or as much of it as the axes say."""
-        if self.run:
-            return self.run.scenario
-        scenario = {}
-        for path, value in self.axes.items():
-            *parents, last = path.split(".")
-            node = scenario
-            for key in parents:
-                node = node.setdefault(key, {})
-            if isinstance(node, dict):
-                node[last] = value
-        return scenario
+        """Resolved; where there is no run, as written."""
+        return self.run.scenario if self.run else self.written
 
 
 def points_of(directory) -> list[Point]:
@@ -86,9 +80,11 @@ def _sweep_points(path: Path) -> list[Point]:
         row = written.pop(planned["name"], None)
         points.append(_row_point(path, row, axes) if row else _planned_point(path, planned))
     points += [_row_point(path, row, axes) for row in written.values()]
+    document = read_json(path / "sweep.json")
     labels = method_axes(path, list(dict.fromkeys(axis for point in points for axis in point.axes)))
     for point in points:
         point.method = ", ".join(point.axes[name] for name in labels if name in point.axes)
+        point.written = written_scenario(document, point.axes)
     return points
 
 
@@ -106,6 +102,41 @@ def _planned_point(sweep: Path, planned: dict) -> Point:
     folder = sweep / planned["directory"]
     run = Run(folder) if is_run_directory(folder) else None
     return Point(planned["name"], folder, run, _status(run) if run else "not begun", planned["axes"])
+
+
+def written_scenario(document: dict, axes: dict[str, str]) -> dict:
+    """The scenario of a point as the sweep file writes it: its base, and over it what each axis sets. Defaults are not filled in."""
+    base = document.get("base", {})
+    scenario = json.loads(json.dumps(base)) if isinstance(base, dict) else {}
+    assignments = {}
+    for axis, label in axes.items():
+        values = document.get("axes", {}).get(axis, [])
+        named = [value["set"] for value in values if isinstance(value, dict) and value.get("label") == label]
+        assignments.update(named[0] if named else {axis: _decoded(label)})
+    # What replaces the fields beside it comes first, as with --set.
+    for path in sorted(assignments, key=lambda path: path.rpartition(".")[2] not in ("preset", "method")):
+        _assign(scenario, path.split("."), assignments[path])
+    return scenario
+
+
+def _decoded(text: str):
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text  # a text is written without quotes
+
+
+def _assign(node: dict, path: list[str], value) -> None:
+    *parents, last = path
+    for key in parents:
+        node[key] = node[key] if isinstance(node.get(key), dict) else {}
+        node = node[key]
+    for replaced in REPLACES.get(last, []):
+        node.pop(replaced, None)
+    if value is None:
+        node.pop(last, None)
+    else:
+        node[last] = value
 
 
 def method_axes(sweep: Path, axes: list[str]) -> list[str]:

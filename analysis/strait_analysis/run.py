@@ -48,8 +48,9 @@ class Run:
     @cached_property
     def targets(self) -> pandas.DataFrame:
         """target, measured_on, step, time_s, reached: one row a loss of training.targets. time_s is nan where the loss was not
-        reached. An unfinished run has rows only for what it has reached: whether it will reach the rest is not known."""
-        rows = [(t["loss"], t["measured_on"], t["step"], t["time_s"]) for t in self.summary.get("targets", [])]
+        reached. An unfinished run has rows only for what it has reached: whether it will reach the rest is not known. A run
+        without losses has none."""
+        rows = [(t["loss"], t["measured_on"], t["step"], t["time_s"]) for t in self.summary.get("targets", []) if t["time_s"] != "unknown"]
         if not self.finished:
             rows = [self._reached_so_far(loss) for loss in self.scenario.get("training", {}).get("targets", [])]
         frame = pandas.DataFrame(rows, columns=["target", "measured_on", "step", "time_s"])

@@ -47,6 +47,14 @@ def mean_interval(values, confidence: float = CONFIDENCE) -> tuple[float, float,
     return mean, mean - half, mean + half, n
 
 
+def interval_over_seeds(values: pandas.Series) -> tuple[float, float, float, int]:
+    """mean_interval of values whose index names their seeds. Values that share a seed of either kind are not independent: so for each
+    kind the means over the other one are the sample, and the wider of the two intervals counts, with its n."""
+    samples = [values.groupby(level=level).mean() for level in range(values.index.nlevels)]
+    intervals = [mean_interval(sample) for sample in samples if len(sample) > 1]
+    return max(intervals, key=lambda interval: interval[2] - interval[1]) if intervals else mean_interval(values)
+
+
 def over_seeds(frame: pandas.DataFrame, keys: list[str], value: str) -> pandas.DataFrame:
     """Mean, lowest, highest and n (seeds) of a column for each combination of the keys, in order of appearance; nan left out."""
     groups = frame.dropna(subset=[value]).groupby(keys, sort=False, dropna=False)[value]
@@ -63,8 +71,9 @@ def paired_differences(sweep) -> pandas.DataFrame:
 
     A loss is compared by its difference, method less reference. It does not depend on the network, so the seeds of the numerics
     are the sample, each with its mean over networks. A time is compared by its ratio, method over reference, on each network:
-    the interval is that of the mean of logarithms. A pair counts where both have reached the target; `unreached` says how many
-    pairs had one that had not. Columns: PAIR_COLUMNS; low and high are nan where n is 1: no interval."""
+    the interval is that of the mean of logarithms, over the seeds of the numerics or of the network (interval_over_seeds). A pair
+    counts where both have reached the target, later than at the start; `unreached` says how many pairs had one that had not.
+    Columns: PAIR_COLUMNS; low and high are nan where n is 1: no interval."""
     runs = sweep.runs[sweep.runs["finished"] & ~sweep.runs["comparison"]]
     rows = []
     if runs["final_validation_loss"].notna().any():
@@ -85,22 +94,23 @@ def _pairs(sweep, frame: pandas.DataFrame, quantity: str, value: str, unit: list
     networks = [name for name in (*sweep.networks, "any") if name in set(frame["network"])]
     for network in networks:
         here = frame[frame["network"] == network]
-        samples = {method: group.set_index(unit)[value] for method, group in here.groupby("method", sort=False)}
+        samples = {method: group.groupby(unit)[value].mean() for method, group in here.groupby("method", sort=False)}
         methods = [method for method in sweep.methods if method in samples]
         for first, reference in enumerate(methods):
             for method in methods[first + 1:]:
                 both = pandas.concat([samples[method], samples[reference]], axis=1, join="inner", keys=["a", "b"])
-                whole = both.dropna()
+                missing = both.isna().any(axis=1)
                 if len(both):
                     rows.append((quantity, network, *here.iloc[0][["condition", "bandwidth_bps"]], method, reference, compared,
-                                 *_compare(whole, compared), len(both) - len(whole)))
+                                 *_compare(both[~missing], compared), int(missing.sum())))
     return rows
 
 
 def _compare(pairs: pandas.DataFrame, compared: str) -> tuple[float, float, float, int]:
     if compared == "difference":
-        return mean_interval(pairs["a"] - pairs["b"])
-    mean, low, high, n = mean_interval(numpy.log(pairs["a"] / pairs["b"]))
+        return interval_over_seeds(pairs["a"] - pairs["b"])
+    later = pairs[(pairs > 0).all(axis=1)]  # a target reached before the first step has no ratio
+    mean, low, high, n = interval_over_seeds(numpy.log(later["a"] / later["b"]))
     return math.exp(mean), math.exp(low), math.exp(high), n
 
 

@@ -9,7 +9,7 @@ import pandas
 from . import labels
 from .files import InputError
 from .points import Point, figures_of, is_target_column, method_order, points_of
-from .quantities import bandwidth, parse_bandwidth, parse_duration
+from .quantities import parse_bandwidth, parse_duration
 from .run import Run
 
 KEYS = ["point", "method", "network", "condition", "bandwidth_bps", "seed", "network_seed", "finished"]
@@ -33,10 +33,11 @@ class Sweep:
         self._points = {point.name: point for point in points}
         self.runs = _runs_frame(points)
         usable = self.runs[self.runs["usable"]]
-        plain = {method for method, compressed in zip(usable["method"], usable["compressed"]) if not compressed}
         begun = list(usable["method"].unique())
-        waiting = [label for label in order if not any(_is_named(method, label) for method in begun)]
-        plain |= {label for label in waiting if _is_named(label, "none")}
+        named = [*self.runs["method"].unique(), *order]
+        waiting = [name for name in dict.fromkeys(named) if not any(_is_named(method, name) for method in begun)]
+        plain = {method for method, compressed in zip(self.runs["method"], self.runs["compressed"]) if not compressed}
+        plain |= {name for name in waiting if _is_named(name, "none")}
         self.palette = sorted([*begun, *waiting], key=lambda name: _method_rank(name, plain, order))
         self.methods = [name for name in self.palette if name in begun]
         networks = usable.drop_duplicates("network")
@@ -98,6 +99,8 @@ class Sweep:
 def _row_targets(point: Point) -> list[tuple]:
     rows = []
     for name in filter(is_target_column, point.row):
+        if point.row[name] in ("", "unknown"):  # it did not ask, or has no losses
+            continue
         time = pandas.to_numeric(point.row[name], errors="coerce")
         rows.append((point.name, float(name[len("time_to_"):-len("_s")]), "", None, time, not math.isnan(time)))
     return rows
@@ -129,7 +132,7 @@ def _runs_frame(points: list[Point]) -> pandas.DataFrame:
                "latency_s": parse_duration(links.get("latency")), "network_model": network.get("model", ""),
                "seed": int(scenario.get("seed", 0)), "network_seed": int(network.get("seed", 0)), **figures_of(point),
                "path": str(point.path), "usable": point.status in ("ok", "unfinished"),
-               "compressed": not _is_named(labels.method_text(scenario) if point.run else base, "none")}
+               "compressed": not _is_named(labels.method_text(scenario) if "compression" in scenario else base, "none")}
         rows.append({**row, **{axis: value for axis, value in point.axes.items() if axis not in row}})
     frame = pandas.DataFrame(rows)
     _name_methods(frame, points)
@@ -138,26 +141,27 @@ def _runs_frame(points: list[Point]) -> pandas.DataFrame:
 
 
 def _name_networks(frame: pandas.DataFrame, points: list[Point]) -> None:
-    """Of points without a run directory only the bandwidth is known."""
-    known = [i for i, point in enumerate(points) if point.run is not None]
-    names = dict(zip(known, zip(*labels.network_labels([points[i].scenario for i in known]))))
-    for i in range(len(points)):
-        name = bandwidth(frame.at[i, "bandwidth_bps"])
-        frame.at[i, "network"], frame.at[i, "condition"] = names.get(i, (name, ""))
+    """Points without a run directory are told apart among themselves: of their networks only what the sweep file writes is known."""
+    for with_run in (True, False):
+        places = [i for i, point in enumerate(points) if (point.run is not None) == with_run]
+        for i, name, condition in zip(places, *labels.network_labels([points[i].scenario for i in places])):
+            frame.at[i, "network"], frame.at[i, "condition"] = name, condition
 
 
 def _name_methods(frame: pandas.DataFrame, points: list[Point]) -> None:
-    """Extends the names of methods until they tell the trainings apart. A comparison has the name of its method alone, or of the
-    one training of that method."""
-    trained = [i for i, point in enumerate(points) if point.run is not None and not point.comparison]
-    names = labels.method_labels([points[i].scenario for i in trained], [frame.at[i, "method"] for i in trained])
-    full = {}
-    for i, name in zip(trained, names):
-        full.setdefault(frame.at[i, "method"], name)
-        frame.at[i, "method"] = name
-    for i, point in enumerate(points):
-        if i not in trained:
-            frame.at[i, "method"] = full.get(frame.at[i, "method"], frame.at[i, "method"])
+    """Extends the names of methods until they tell the trainings apart. A comparison, and a point that is not there, has the name of
+    its method alone, or of the one training of that method."""
+    full, named = {}, set()
+    for with_run in (True, False):
+        trained = [i for i, point in enumerate(points)
+                   if frame.at[i, "usable"] and not point.comparison and (point.run is not None) == with_run]
+        names = labels.method_labels([points[i].scenario for i in trained], [frame.at[i, "method"] for i in trained])
+        for i, name in zip(trained, names):
+            full.setdefault(frame.at[i, "method"], name)
+            frame.at[i, "method"] = name
+        named |= set(trained)
+    for i in set(range(len(points))) - named:
+        frame.at[i, "method"] = full.get(frame.at[i, "method"], frame.at[i, "method"])
 
 
 def _is_finished(point: Point) -> bool:

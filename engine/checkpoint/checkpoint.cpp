@@ -9,7 +9,7 @@
 
 #include "engine/checkpoint/safetensors.h"
 #include "engine/data/files.h"
-#include "engine/data/sha256.h"
+#include "sim/record/sha256.h"
 
 namespace strait {
 namespace {
@@ -95,8 +95,7 @@ Json read_manifest(const fs::path& checkpoint) {
   return json;
 }
 
-CheckpointManifest manifest_of(const fs::path& checkpoint) {
-  const Json j = read_manifest(checkpoint);
+CheckpointManifest manifest_of(const fs::path& checkpoint, const Json& j) {
   try {
     CheckpointManifest m;
     m.step = j.at("step").get<int64_t>();
@@ -133,17 +132,16 @@ std::string verified(const fs::path& checkpoint, const Json& manifest, const cha
 
 std::vector<std::byte> read_tensor(const SafetensorsFile& file, const std::string& name,
                                    DType dtype, const std::vector<int64_t>& shape) {
-  int64_t elements = 1;
-  for (const int64_t d : shape) elements *= d;
-  std::vector<std::byte> bytes(static_cast<size_t>(elements) * size_of(dtype));
+  std::vector<std::byte> bytes(file.entry(name).bytes);
   file.read(name, bytes.data(), dtype, shape);
   return bytes;
 }
 
-Shape shape_from(const std::string& name, const std::vector<int64_t>& dims) {
+Shape shape_from(const fs::path& checkpoint, const std::string& name,
+                 const std::vector<int64_t>& dims) {
   if (dims.size() > 4)
-    throw CheckpointError(
-        fmt::format("{} has {} dimensions, at most 4 are allowed", name, dims.size()));
+    throw CheckpointError(fmt::format("{}: tensor '{}' has {} dimensions, at most 4 are allowed",
+                                      (checkpoint / kModelFile).string(), name, dims.size()));
   Shape shape;
   shape.rank = static_cast<int>(dims.size());
   std::copy(dims.begin(), dims.end(), shape.dims.begin());
@@ -177,6 +175,7 @@ fs::path write_checkpoint(const fs::path& folder, const Snapshot& snapshot,
                          {"interrupted", m.interrupted},
                          {"method", m.method},
                          {"model", shape_json(m.shape)},
+                         {"constraint", snapshot.constraint},
                          {"record", {{"bytes", m.record_bytes}, {"hash", m.record_hash}}},
                          {"data_hash", m.data_hash},
                          {"host_seconds", m.host_seconds},
@@ -184,6 +183,8 @@ fs::path write_checkpoint(const fs::path& folder, const Snapshot& snapshot,
                          {"files", files}};
   write_file_atomically(pending.path() / "manifest.json", manifest.dump(2) + "\n");
   if (fs::exists(target)) remove_checkpoint(target);
+  for (const Checkpoint& c : list_checkpoints(folder))
+    if (c.manifest.step > m.step) remove_checkpoint(c.folder);
   pending.publish();
   return target;
 }
@@ -195,7 +196,7 @@ std::vector<Checkpoint> list_checkpoints(const fs::path& folder) {
     const std::optional<int64_t> step = step_of(entry.path());
     if (!step) continue;
     try {
-      found.push_back({entry.path(), manifest_of(entry.path())});
+      found.push_back({entry.path(), manifest_of(entry.path(), read_manifest(entry.path()))});
     } catch (const CheckpointError&) {
       continue;
     }
@@ -209,16 +210,20 @@ std::vector<Checkpoint> list_checkpoints(const fs::path& folder) {
 
 Snapshot read_checkpoint(const fs::path& checkpoint, bool moments) {
   const Json json = read_manifest(checkpoint);
-  const CheckpointManifest manifest = manifest_of(checkpoint);
+  const CheckpointManifest manifest = manifest_of(checkpoint, json);
   try {
     const SafetensorsFile model(verified(checkpoint, json, kModelFile));
     std::optional<SafetensorsFile> optimizer;
     if (moments) optimizer.emplace(verified(checkpoint, json, kOptimizerFile));
-    Snapshot snapshot{manifest.step, manifest.tokens, {}};
+    Snapshot snapshot{manifest.step,
+                      manifest.tokens,
+                      manifest.shape,
+                      json.at("constraint").get<std::string>(),
+                      {}};
     for (const auto& [name, entry] : model.tensors()) {
       ParameterState p;
       p.name = name;
-      p.shape = shape_from(name, entry.shape);
+      p.shape = shape_from(checkpoint, name, entry.shape);
       p.dtype = entry.dtype == safetensors_dtype(DType::f64) ? DType::f64 : DType::f32;
       p.master = read_tensor(model, name, p.dtype, entry.shape);
       if (optimizer) {
@@ -230,12 +235,22 @@ Snapshot read_checkpoint(const fs::path& checkpoint, bool moments) {
     return snapshot;
   } catch (const SafetensorsError& e) {
     throw CheckpointError(e.what());
+  } catch (const nlohmann::json::exception& e) {
+    throw CheckpointError(fmt::format("{}: {}", (checkpoint / "manifest.json").string(), e.what()));
+  }
+}
+
+SafetensorsFile open_model(const fs::path& checkpoint) {
+  try {
+    return SafetensorsFile(verified(checkpoint, read_manifest(checkpoint), kModelFile));
+  } catch (const SafetensorsError& e) {
+    throw CheckpointError(e.what());
   }
 }
 
 fs::path find_checkpoint(const fs::path& path) {
   if (fs::exists(path / "manifest.json")) {
-    static_cast<void>(manifest_of(path));
+    static_cast<void>(manifest_of(path, read_manifest(path)));
     return path;
   }
   for (const fs::path& folder : {path / "checkpoints", path}) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/checkpoint/safetensors.h"
 #include "engine/checkpoint/snapshot.h"
 #include "engine/nn/model_shape.h"
 
@@ -38,7 +39,8 @@ struct Checkpoint {
   CheckpointManifest manifest;
 };
 
-// Writes FOLDER/step_XXXXXXXX from a snapshot with moments and returns its path; one that is there already is replaced.
+// Writes FOLDER/step_XXXXXXXX from a snapshot with moments and returns its path; one that is there already is replaced, and later
+// ones go: the training has gone back behind them, because they are damaged.
 // Throws CheckpointError, SafetensorsError or std::runtime_error (full disk); then nothing new is there.
 std::filesystem::path write_checkpoint(const std::filesystem::path& folder,
                                        const Snapshot& snapshot,
@@ -50,6 +52,9 @@ std::vector<Checkpoint> list_checkpoints(const std::filesystem::path& folder);
 // Reads a checkpoint after comparing both files with the manifest's hashes. `moments`: of AdamW too.
 // Throws CheckpointError that says which file is damaged.
 Snapshot read_checkpoint(const std::filesystem::path& checkpoint, bool moments);
+
+// The model file of a checkpoint, compared with the manifest's hash, to be read tensor by tensor. Throws CheckpointError.
+SafetensorsFile open_model(const std::filesystem::path& checkpoint);
 
 // What `training.init_from` may name: a checkpoint, or a run directory or its checkpoints folder, whose newest counts.
 // Throws CheckpointError.

@@ -1,18 +1,16 @@
-// Takes stacked matrices apart, folds subspace models, and writes the tensors in the order of the layers (export_huggingface.h).
+// Takes stacked matrices apart, folds subspace models, and writes the tensors in the order of the layers (export_huggingface.h). Of
+// the model no more than a layer is in memory at a time.
 #include "engine/checkpoint/export_huggingface.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
-#include <cstring>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <span>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
-#include "engine/checkpoint/safetensors.h"
 #include "engine/codec/subspace.h"
 #include "engine/data/files.h"
 
@@ -25,49 +23,46 @@ std::string layer_name(int layer, const char* name) {
   return fmt::format("model.layers.{}.{}", layer, name);
 }
 
-// Gives out the snapshot's parameters one by one, checked, and knows at the end which nobody asked for.
+// Reads the checkpoint's parameters one by one, checked, and knows at the end which nobody asked for.
 class Source {
  public:
-  explicit Source(const Snapshot& snapshot) {
-    for (const ParameterState& p : snapshot.parameters) parameters_[p.name] = &p;
-  }
+  explicit Source(const SafetensorsFile& file) : file_(file) {}
 
-  bool has(const std::string& name) const { return parameters_.contains(name); }
+  bool has(const std::string& name) const { return file_.tensors().contains(name); }
 
-  Values take(const std::string& name, const Shape& shape) {
-    const auto found = parameters_.find(name);
-    if (found == parameters_.end())
+  Values take(const std::string& name, const std::vector<int64_t>& shape) {
+    if (!has(name))
       throw std::invalid_argument(fmt::format("the checkpoint has no parameter {}", name));
-    const ParameterState& p = *found->second;
-    if (!(p.shape == shape) || p.dtype != DType::f32 ||
-        p.master.size() != static_cast<size_t>(shape.elements()) * sizeof(float))
-      throw std::invalid_argument(
-          fmt::format("parameter {} is {} {}; the model's shape wants {} {}", name,
-                      name_of(p.dtype), to_string(p.shape), name_of(DType::f32), to_string(shape)));
+    const SafetensorsEntry& found = file_.entry(name);
+    if (found.dtype != safetensors_dtype(DType::f32) || found.shape != shape)
+      throw std::invalid_argument(fmt::format(
+          "parameter {} is {} ({}); the model's shape wants {} ({})", name, found.dtype,
+          fmt::join(found.shape, ", "), safetensors_dtype(DType::f32), fmt::join(shape, ", ")));
     taken_.insert(name);
-    Values values(static_cast<size_t>(shape.elements()));
-    std::memcpy(values.data(), p.master.data(), p.master.size());
+    Values values(found.bytes / sizeof(float));
+    file_.read(name, values.data(), DType::f32, shape);
     return values;
   }
 
   // k of coordinates (rows, k) in a subspace of a `width`-dimensional space.
   int64_t rank_of(const std::string& name, int64_t width) const {
-    const Shape& shape = parameters_.at(name)->shape;
-    if (shape.rank != 2 || shape[1] < 1 || shape[1] > width)
-      throw std::invalid_argument(fmt::format("parameter {} is {}: no coordinates in {} dimensions",
-                                              name, to_string(shape), width));
+    const std::vector<int64_t>& shape = file_.entry(name).shape;
+    if (shape.size() != 2 || shape[1] < 1 || shape[1] > width)
+      throw std::invalid_argument(
+          fmt::format("parameter {} is ({}): no coordinates in {} dimensions", name,
+                      fmt::join(shape, ", "), width));
     return shape[1];
   }
 
   void check_all_taken() const {
-    for (const auto& [name, parameter] : parameters_)
+    for (const auto& [name, entry] : file_.tensors())
       if (!taken_.contains(name))
         throw std::invalid_argument(fmt::format(
             "parameter {} has no place in a plain LLaMA: the model cannot be exported", name));
   }
 
  private:
-  std::map<std::string, const ParameterState*> parameters_;
+  const SafetensorsFile& file_;
   std::set<std::string> taken_;
 };
 
@@ -128,8 +123,8 @@ class FrozenBasis {
 // Writes tensors in the order of tensor_names().
 class Exporter {
  public:
-  Exporter(const Snapshot& snapshot, const HuggingFaceModel& model)
-      : model_(model), source_(snapshot) {
+  Exporter(const SafetensorsFile& parameters, const HuggingFaceModel& model)
+      : model_(model), source_(parameters) {
     const std::string embedding = "model.embed_tokens.coordinates";
     if (model.method == "subspace" && source_.has(embedding))
       basis_.emplace(model, source_.rank_of(embedding, model.shape.width));
@@ -137,7 +132,7 @@ class Exporter {
 
   void write(const std::filesystem::path& path) {
     SafetensorsWriter writer(path.string(), declarations(), {{"format", "pt"}});
-    const auto whole = [&](const std::string& name, const Shape& shape) {
+    const auto whole = [&](const std::string& name, const std::vector<int64_t>& shape) {
       writer.write(name, source_.take(name, shape).data());
     };
     const int64_t c = model_.shape.width, v = model_.shape.vocabulary;
@@ -262,7 +257,7 @@ std::string config_json(const HuggingFaceModel& model) {
 
 }  // namespace
 
-void export_huggingface(const Snapshot& snapshot, const HuggingFaceModel& model,
+void export_huggingface(const SafetensorsFile& parameters, const HuggingFaceModel& model,
                         const std::filesystem::path& directory) {
   validate(model.shape);
   if (model.method != "none" && model.method != "subspace")
@@ -272,10 +267,10 @@ void export_huggingface(const Snapshot& snapshot, const HuggingFaceModel& model,
                     "LlamaForCausalLM has no boundaries; what can be exported: none, subspace",
                     model.method));
   // A manifest may say anything; every layer has parameters of its own.
-  if (static_cast<size_t>(model.shape.layers) > snapshot.parameters.size())
+  if (static_cast<size_t>(model.shape.layers) > parameters.tensors().size())
     throw std::invalid_argument(fmt::format("a model of {} layers with {} parameters in all",
-                                            model.shape.layers, snapshot.parameters.size()));
-  Exporter(snapshot, model).write(directory / "model.safetensors");
+                                            model.shape.layers, parameters.tensors().size()));
+  Exporter(parameters, model).write(directory / "model.safetensors");
   write_file_atomically(directory / "config.json", config_json(model));
 }
 

@@ -13,7 +13,7 @@
 #include <optional>
 #include <string>
 
-#include "engine/checkpoint/snapshot.h"
+#include "engine/checkpoint/safetensors.h"
 #include "engine/nn/model_shape.h"
 
 namespace strait {
@@ -26,10 +26,10 @@ struct HuggingFaceModel {
   std::optional<int> end_of_document;  // token id
 };
 
-// Writes model.safetensors (fp32) and config.json into `directory`, which exists. Throws std::invalid_argument for a method that
-// leaves no plain LLaMA, with the reason, and for a snapshot whose parameters are not those of such a model; SafetensorsError and
-// std::runtime_error where a file cannot be written.
-void export_huggingface(const Snapshot& snapshot, const HuggingFaceModel& model,
+// Writes model.safetensors (fp32) and config.json into `directory`, which exists, from a checkpoint's model file (open_model()).
+// Throws std::invalid_argument for a method that leaves no plain LLaMA, with the reason, and for parameters that are not those of
+// such a model; SafetensorsError and std::runtime_error where a file cannot be read or written.
+void export_huggingface(const SafetensorsFile& parameters, const HuggingFaceModel& model,
                         const std::filesystem::path& directory);
 
 }  // namespace strait

@@ -36,7 +36,7 @@ void load_parameters(Backend& ops, ParameterList& parameters, const Snapshot& sn
     const ParameterState* state = snapshot.find(p.name);
     if (state == nullptr)
       throw std::invalid_argument(fmt::format(
-          "the state to start from has no parameter {}; is it of another model or method?",
+          "the state to start from has no parameter {}; is it of another model, method or grid?",
           p.name));
     if (!(state->shape == p.shape) || state->dtype != p.master.dtype)
       throw std::invalid_argument(fmt::format(

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/nn/model_shape.h"
 #include "engine/nn/parameter.h"
 
 namespace strait {
@@ -23,6 +24,8 @@ struct ParameterState {
 struct Snapshot {
   int64_t step = 0;     // steps done
   uint64_t tokens = 0;  // trained on so far
+  ModelShape shape;
+  std::string constraint;  // constraint_of() the training (engine/training.h)
   std::vector<ParameterState> parameters;
 
   const ParameterState* find(const std::string& name) const;  // nullptr if there is none

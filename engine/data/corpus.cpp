@@ -15,8 +15,8 @@
 
 #include "engine/data/files.h"
 #include "engine/data/recipes.h"
-#include "engine/data/sha256.h"
 #include "engine/data/text_writer.h"
+#include "sim/record/sha256.h"
 
 namespace strait {
 

@@ -9,8 +9,8 @@
 #include <stdexcept>
 
 #include "engine/data/files.h"
-#include "engine/data/sha256.h"
 #include "kernels/check.h"
+#include "sim/record/sha256.h"
 
 namespace strait {
 

@@ -11,7 +11,7 @@
 
 #include "engine/data/files.h"
 #include "engine/data/process.h"
-#include "engine/data/sha256.h"
+#include "sim/record/sha256.h"
 
 namespace strait {
 

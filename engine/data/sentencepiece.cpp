@@ -9,8 +9,8 @@
 #include <unordered_map>
 
 #include "engine/data/files.h"
-#include "engine/data/sha256.h"
 #include "engine/data/tokenizer.h"
+#include "sim/record/sha256.h"
 
 namespace strait {
 

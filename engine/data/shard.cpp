@@ -11,8 +11,8 @@
 #include <stdexcept>
 #include <type_traits>
 
-#include "engine/data/sha256.h"
 #include "kernels/check.h"
+#include "sim/record/sha256.h"
 
 namespace strait {
 

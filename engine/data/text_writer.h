@@ -9,7 +9,7 @@
 #include <unordered_set>
 
 #include "engine/data/files.h"
-#include "engine/data/sha256.h"
+#include "sim/record/sha256.h"
 
 namespace strait {
 

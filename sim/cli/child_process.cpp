@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <sstream>
 #include <stdexcept>
 #include <system_error>
 #include <utility>
@@ -29,11 +30,14 @@ std::filesystem::path own_folder() {
   return std::filesystem::read_symlink("/proc/self/exe").parent_path();
 }
 
-// Our environment; for programs of ours with the variable that end_with_parent() reads.
+// Our environment; for programs of ours with the variable that end_with_parent() reads. Others in the
+// same folder could hand it on: what sbatch submits would find another parent than that, and end.
 std::vector<std::string> environment_of(const std::string& program) {
   std::vector<std::string> result;
   for (char** entry = environ; *entry != nullptr; ++entry) result.emplace_back(*entry);
-  if (std::filesystem::path(program).parent_path() == own_folder())
+  const std::filesystem::path path = program;
+  if (path.parent_path() == own_folder() &&
+      (path.filename() == "strait" || path.filename() == "strait-sim"))
     result.push_back(std::string(kParent) + "=" + std::to_string(getpid()));
   return result;
 }
@@ -77,6 +81,8 @@ ChildProcess::ChildProcess(const std::vector<std::string>& arguments,
                            std::function<void(const std::string&)> on_line,
                            const std::string& errors) {
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGCHLD,
+         SIG_DFL);  // who started us may have it ignored, and then no child could be waited for
   Pipe in, out;
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
@@ -150,6 +156,18 @@ void end_with_parent() {
   // Sent when the thread that started us ends; such threads wait for their children.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != pid) _exit(128 + SIGKILL);  // it has ended already
+}
+
+std::string program_on_path(const std::string& name) {
+  const char* path = std::getenv("PATH");
+  std::istringstream folders(path == nullptr ? "" : path);
+  for (std::string folder; std::getline(folders, folder, ':');) {
+    const std::filesystem::path program = std::filesystem::path(folder) / name;
+    if (!folder.empty() && access(program.c_str(), X_OK) == 0 &&
+        !std::filesystem::is_directory(program))
+      return program.string();
+  }
+  return "";
 }
 
 std::string sibling_program(const std::string& name) {

@@ -43,6 +43,9 @@ class ChildProcess {
 // does, however it does; so that nobody writes into a run directory after a kill. Otherwise does nothing.
 void end_with_parent();
 
+// The path of the program that PATH names so; "" where there is none.
+std::string program_on_path(const std::string& name);
+
 // Where a program of this build or installation lies: beside the running one. Throws std::runtime_error naming the path.
 std::string sibling_program(const std::string& name);
 

@@ -77,6 +77,10 @@ int cache_prune_command(const PruneArguments& a) {
     throw WrongInput{
         "strait cache prune: nothing says what may go; allowed: --older-than DAYS, --keep SIZE, "
         "--all"};
+  constexpr double most_days = 1e6;  // and no number beyond what seconds can count
+  if (!(a.older_than_days <= most_days))
+    throw WrongInput{
+        fmt::format("--older-than {}: allowed: days from 0 to {}", a.older_than_days, most_days)};
   sweep::RunCache::PruneRule rule;
   rule.all = a.all;
   constexpr double day = 86'400;

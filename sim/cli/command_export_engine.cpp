@@ -80,7 +80,7 @@ int export_command(const ExportArguments& a) {
   const fs::path out = a.out.empty() ? fs::path(a.run) / "export" : fs::path(a.out);
   fs::create_directories(out);
   try {
-    export_huggingface(read_checkpoint(checkpoint.folder, false), model, out);
+    export_huggingface(open_model(checkpoint.folder), model, out);
   } catch (const std::invalid_argument& e) {
     throw WrongInput{fmt::format("{}: {}", checkpoint.folder.string(), e.what())};
   }

@@ -33,19 +33,6 @@ fs::path find_package() {
                   installed.lexically_normal().string(), source.string()));
 }
 
-// The path of a program on PATH; empty where there is none.
-std::string on_path(const std::string& name) {
-  const char* path = std::getenv("PATH");
-  std::string rest = path ? path : "";
-  while (!rest.empty()) {
-    const size_t end = rest.find(':');
-    const fs::path program = fs::path(rest.substr(0, end)) / name;
-    if (access(program.c_str(), X_OK) == 0 && !fs::is_directory(program)) return program.string();
-    rest = end == std::string::npos ? "" : rest.substr(end + 1);
-  }
-  return "";
-}
-
 bool has_modules(const std::string& python) {
   try {
     return ChildProcess({python, "-c", kHasModules}, [](const std::string&) {}).wait() == 0;
@@ -59,10 +46,11 @@ std::string find_python() {
   std::vector<std::string> candidates;
   if (const char* chosen = std::getenv("STRAIT_PYTHON"); chosen && *chosen) {
     const std::string name = chosen;
-    candidates = {name.find('/') == std::string::npos ? on_path(name) : name};
+    candidates = {name.find('/') == std::string::npos ? program_on_path(name) : name};
     if (candidates[0].empty()) candidates[0] = name;
   } else {
-    if (std::string python = on_path("python3"); !python.empty()) candidates.push_back(python);
+    if (std::string python = program_on_path("python3"); !python.empty())
+      candidates.push_back(python);
     if (fs::exists("/usr/bin/python3") &&
         (candidates.empty() || candidates[0] != "/usr/bin/python3"))
       candidates.push_back("/usr/bin/python3");

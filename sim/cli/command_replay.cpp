@@ -4,12 +4,12 @@
 #include <fmt/ranges.h>
 
 #include <chrono>
-#include <cmath>
 #include <filesystem>
 #include <system_error>
 #include <thread>
 
 #include "sim/cli/commands.h"
+#include "sim/cli/files.h"
 #include "sim/cli/interrupt.h"
 #include "sim/cli/progress.h"
 #include "sim/cli/simulator.h"
@@ -72,25 +72,6 @@ std::string name_of(const std::vector<std::string>& set) {
   return name.empty() ? "again" : name.substr(0, longest);
 }
 
-// `out`, which must be empty or not exist, or a fresh RUN/replays/NAME, NAME-2, … Created.
-fs::path make_directory(const ReplayArguments& a) {
-  if (!a.out.empty()) {
-    const fs::path out = a.out;
-    if (fs::exists(out) && (!fs::is_directory(out) || !fs::is_empty(out)))
-      throw WrongInput{fmt::format(
-          "--out {}: it exists and is not empty; allowed: a new or an empty directory", a.out)};
-    fs::create_directories(out);
-    return out;
-  }
-  const fs::path replays = fs::path(a.run) / "replays";
-  fs::create_directories(replays);
-  const std::string name = name_of(a.set);
-  for (int i = 1;; ++i) {
-    const fs::path directory = replays / (i == 1 ? name : fmt::format("{}-{}", name, i));
-    if (fs::create_directory(directory)) return directory;
-  }
-}
-
 std::string figure(const Json& summary, const char* key, const char* form) {
   if (!summary.contains(key) || !summary[key].is_number()) return "-";
   return fmt::format(fmt::runtime(form), summary[key].get<double>());
@@ -116,7 +97,7 @@ void print_end(const fs::path& run, const fs::path& out, const Json& summary) {
 
 int replay_command(const ReplayArguments& a) {
   const scenario::Scenario wanted = wanted_scenario(a);
-  const fs::path out = make_directory(a);
+  const fs::path out = make_directory(a.out, fs::path(a.run) / "replays", name_of(a.set));
   const fs::path file = out / "scenario.json";
   sim::write_whole_file(file.string(), scenario::to_json(wanted).dump(2) + "\n");
   std::error_code ignored;  // a file system without links: the replay is no worse
@@ -126,12 +107,8 @@ int replay_command(const ReplayArguments& a) {
 
   note_interrupts();
   Progress progress(wanted.training.steps, a.quiet);
-  Simulator simulator({a.run, file, out, {}, false}, [&](const Json& line) {
-    const bool has_loss = line.contains("loss") && line["loss"].is_number();  // null on meta
-    progress.replayed(line.value("step", int64_t{0}), line.value("tokens", uint64_t{0}),
-                      has_loss ? line["loss"].get<double>() : std::nan(""),
-                      line.value("time_s", 0.0));
-  });
+  Simulator simulator({a.run, file, out, {}, false},
+                      [&](const Json& line) { progress.simulated(line); });
   while (simulator.running() && !interrupted())
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   if (interrupted()) simulator.stop();

@@ -75,24 +75,19 @@ void print_start(const TrainingJob& job, const fs::path& directory) {
 // What the user reads last. The same figures are in summary.json.
 void print_end(const TrainingJob& job, const fs::path& directory, const Recording& r,
                const Simulator& simulator) {
-  ComparisonRow own;
+  ComparisonRow own = row_of(simulator);
   own.method = std::string(job.scenario.compression.pipeline.method());
   const auto rank =
       make_method(job.config().method, job.config().shape, job.config().dtype)->rank();
   if (rank) own.method += fmt::format(" rank {}", *rank);
   own.network = job.scenario.network.preset.empty() ? "as given" : job.scenario.network.preset;
-  own.virtual_seconds = simulator.last_seconds();
-  own.step_seconds = mean_step_seconds(simulator);
-  const double tokens = static_cast<double>(job.config().batch) * job.config().shape.context;
-  own.tokens_per_second = tokens / own.step_seconds;
-  own.bytes_per_step = static_cast<double>(bytes_of(job.plan.step).all());
   std::vector<ComparisonRow> rows = {own};
   if (!r.result.stopped) rows = compare(directory, job.scenario, job.config(), own);
   print_rows(rows);
   if (r.host_seconds > 0 && job.backend != BackendKind::meta)
     fmt::print("\nhost time         {} for {} steps ({:.0f} tokens/s)\n",
                duration_text(r.host_seconds), r.result.steps,
-               tokens * static_cast<double>(r.result.steps) / r.host_seconds);
+               simulator.summary().value("tokens", 0.0) / r.host_seconds);
   else
     fmt::print("\n");
   for (const char* file : {"summary.json", "steps.csv", "evals.csv", "ranks.csv", "links.csv",
@@ -146,10 +141,8 @@ int record_and_simulate(const TrainingJob& job, const fs::path& directory, const
   Progress progress(job.config().steps, a.quiet);
   std::optional<Simulator> simulator;
   const auto simulate = [&] {
-    simulator.emplace(
-        Simulator::Options{directory, {}, {}, {}, true}, [&](const nlohmann::ordered_json& line) {
-          progress.simulated(line.value("step", int64_t{0}), line.value("time_s", 0.0));
-        });
+    simulator.emplace(Simulator::Options{directory, {}, {}, {}, true},
+                      [&](const nlohmann::ordered_json& line) { progress.simulated(line); });
   };
   const Recording r = record_training(job, directory, a, simulate, progress);
   const int status = simulator->finish();

@@ -90,16 +90,22 @@ bool is_ours(const fs::path& path) {
   return names.contains(name);
 }
 
-// A new directory, or one that holds a part of this sweep: points may be added, not changed.
+[[noreturn]] void refuse_directory(const fs::path& root, const std::string& what) {
+  throw WrongInput{
+      fmt::format("{}: {}; allowed: a new directory, or the one in which this sweep was begun",
+                  root.string(), what)};
+}
+
+// Without a "/" at its end, so that it has one name in texts and hashes however it was written.
+fs::path directory_of(const SweepArguments& a, const sweep::Plan& plan) {
+  if (a.out.empty()) return fs::path("sweeps") / directory_name(plan.name);
+  const fs::path root = fs::path(a.out).lexically_normal();
+  return root.has_filename() ? root : root.parent_path();
+}
+
+// An empty directory, or one that holds a part of this sweep: points may be added, not changed.
 void check_directory(const fs::path& root, const sweep::Plan& plan) {
-  if (!fs::exists(root)) return;
-  const auto refuse = [&](const std::string& what) {
-    throw WrongInput{
-        fmt::format("{}: {}; allowed: a new directory, or the one in which this sweep "
-                    "was begun",
-                    root.string(), what)};
-  };
-  if (!fs::is_directory(root)) refuse("no directory");
+  const auto refuse = [&](const std::string& what) { refuse_directory(root, what); };
   for (const auto& item : fs::directory_iterator(root))
     if (!is_ours(item.path()))
       refuse(fmt::format("holds {}, which is of no sweep", item.path().filename().string()));
@@ -112,6 +118,14 @@ void check_directory(const fs::path& root, const sweep::Plan& plan) {
     if (known == hashes.end() || known->second != point.value("scenario_hash", ""))
       refuse(fmt::format("holds another sweep: its point {} is not in this one",
                          point.value("name", "?")));
+  }
+  std::map<std::string, std::string> data;
+  for (const sweep::PlannedTraining& training : plan.trainings)
+    data[training.key] = training.data_hash;
+  for (const auto& training : begun.value("trainings", sweep::Json::array())) {
+    const auto known = data.find(training.value("key", ""));
+    if (known != data.end() && known->second != training.value("data_hash", known->second))
+      refuse(fmt::format("was begun with other data (training {})", known->first));
   }
   const std::string program = begun.value("program", "");
   if (program != sweep::program_identity())
@@ -138,6 +152,10 @@ void look_at_what_is_there(SweepState& state) {
 }
 
 int finish(const SweepState& state, const fs::path& root, bool whole) {
+  // Here nobody writes them any more; a kill may have left empty ones.
+  if (whole)
+    for (const sweep::PlannedTraining& training : state.plan.trainings)
+      sweep::remove_if_empty(state.directory.training_errors(training));
   const size_t failed = state.table.failed();
   fmt::print("points            {} of {}{}\n", state.table.known() - failed,
              state.plan.points.size(),
@@ -162,10 +180,11 @@ int sweep_command(const SweepArguments& a) {
     print_plan(plan, jobs);
     return kDone;
   }
-  const fs::path root = a.out.empty() ? fs::path("sweeps") / plan.name : fs::path(a.out);
-  check_directory(root, plan);
+  const fs::path root = directory_of(a, plan);
+  if (fs::exists(root) && !fs::is_directory(root)) refuse_directory(root, "no directory");
   fs::create_directories(root);
   const DirectoryLock lock(root, std::chrono::seconds(5));
+  check_directory(root, plan);
   if (!a.quiet) print_plan(plan, jobs);
   sim::write_whole_file((root / "sweep.json").string(), plan.sweep.dump(2) + "\n");
   sim::write_whole_file((root / "plan.json").string(), to_json(plan).dump(2) + "\n");

@@ -105,6 +105,7 @@ std::vector<TargetTime> read_targets(const fs::path& path) {
     throw std::runtime_error(path.string() + ": not the summary of a simulation");
   std::vector<TargetTime> targets;
   for (const auto& row : json["targets"]) {
+    if (row.contains("time_s") && row["time_s"] == "unknown") continue;
     TargetTime t;
     t.loss = row.value("loss", 0.0);
     if (row.contains("time_s") && row["time_s"].is_number()) t.time_s = row["time_s"].get<double>();

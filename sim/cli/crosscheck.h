@@ -29,7 +29,7 @@ struct ModelTimes {
   std::string model;
   std::vector<MessageTime> messages;  // in an order that no model changes
   std::vector<double> steps;          // step_s
-  std::vector<TargetTime> targets;
+  std::vector<TargetTime> targets;    // those of which it is known whether they are reached
 
   double first_step_s() const { return steps.empty() ? 0 : steps.front(); }
   double later_steps_s() const;  // mean; of the first where there is no other

@@ -1,14 +1,8 @@
 #include "sim/cli/files.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
-#include <stdexcept>
-#include <thread>
+#include <algorithm>
 
 #include "sim/cli/commands.h"
 
@@ -16,28 +10,37 @@ namespace strait::cli {
 
 namespace fs = std::filesystem;
 
-fs::path make_run_directory(const std::string& out, const std::string& name) {
-  fs::path directory = out;
+std::string directory_name(std::string name) {
+  std::replace(name.begin(), name.end(), '/', '-');
+  if (name.starts_with(".")) name.front() = '-';
+  return name;
+}
+
+fs::path make_directory(const std::string& out, const fs::path& parent, const std::string& name) {
   if (!out.empty()) {
-    if (fs::exists(directory) && (!fs::is_directory(directory) || !fs::is_empty(directory))) {
+    if (fs::exists(out) && (!fs::is_directory(out) || !fs::is_empty(out)))
       throw WrongInput{fmt::format(
           "--out {}: it exists and is not empty; allowed: a new or an empty directory", out)};
-    }
-    fs::create_directories(directory / "record");
-    return directory;
+    fs::create_directories(out);
+    return out;
   }
-  fs::create_directories("runs");
+  fs::create_directories(parent);
+  const std::string own = directory_name(name);
   for (int i = 1;; ++i) {
-    directory = fs::path("runs") / (i == 1 ? name : fmt::format("{}-{}", name, i));
+    const fs::path directory = parent / (i == 1 ? own : fmt::format("{}-{}", own, i));
     if (fs::create_directory(directory))
-      break;  // atomic: two runs that start together get two directories
+      return directory;  // atomic: two that start together get two directories
   }
+}
+
+fs::path make_run_directory(const std::string& out, const std::string& name) {
+  const fs::path directory = make_directory(out, "runs", name);
   fs::create_directory(directory / "record");
   return directory;
 }
 
 fs::path find_run_directory(const std::string& out, const std::string& name) {
-  const fs::path directory = out.empty() ? fs::path("runs") / name : fs::path(out);
+  const fs::path directory = out.empty() ? fs::path("runs") / directory_name(name) : fs::path(out);
   if (fs::exists(directory) && (!fs::is_directory(directory) ||
                                 (!fs::is_empty(directory) && !fs::exists(directory / "record")))) {
     throw WrongInput{
@@ -50,21 +53,10 @@ fs::path find_run_directory(const std::string& out, const std::string& name) {
 }
 
 DirectoryLock::DirectoryLock(const fs::path& directory, std::chrono::milliseconds patience)
-    : descriptor_(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-  if (descriptor_ < 0)
-    throw std::runtime_error(
-        fmt::format("{}: cannot be opened: {}", directory.string(), std::strerror(errno)));
-  const auto end = std::chrono::steady_clock::now() + patience;
-  while (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
-    if (std::chrono::steady_clock::now() > end) {
-      ::close(descriptor_);
-      throw WrongInput{
-          fmt::format("{}: another process is writing into this directory", directory.string())};
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
+    : lock_(directory, patience) {
+  if (!lock_.held())
+    throw WrongInput{
+        fmt::format("{}: another process is writing into this directory", directory.string())};
 }
-
-DirectoryLock::~DirectoryLock() { ::close(descriptor_); }
 
 }  // namespace strait::cli

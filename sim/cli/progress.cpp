@@ -24,6 +24,11 @@ std::string bytes_text(double bytes) {
   return u == 0 ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.3g} {}", bytes, units[u]);
 }
 
+void say(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+  std::fflush(stdout);
+}
+
 Progress::Progress(int64_t steps, bool quiet)
     : steps_(steps),
       quiet_(quiet),
@@ -34,38 +39,34 @@ Progress::Progress(int64_t steps, bool quiet)
 void Progress::trained(const record::StepLog& step) {
   std::lock_guard lock(mutex_);
   trained_ = step.step;
-  tokens_ += step.tokens;
+  ++done_;
+  if (!std::isnan(step.loss)) tokens_ += step.tokens;
   loss_ = step.loss;
   show(false);
 }
 
-void Progress::simulated(int64_t step, double virtual_seconds) {
+void Progress::simulated(const nlohmann::ordered_json& line) {
   std::lock_guard lock(mutex_);
-  simulated_ = step;
-  virtual_ = virtual_seconds;
-  show(false);
-}
-
-void Progress::replayed(int64_t step, uint64_t tokens, double loss, double virtual_seconds) {
-  std::lock_guard lock(mutex_);
-  trained_ = simulated_ = step;
-  tokens_ = tokens;
-  loss_ = loss;
-  virtual_ = virtual_seconds;
+  simulated_ = line.value("step", int64_t{0});
+  virtual_ = line.value("time_s", 0.0);
+  if (trained_ == 0 && line.contains("loss") && line["loss"].is_number())  // null on meta
+    loss_ = line["loss"].get<double>();
   show(false);
 }
 
 std::string Progress::line() const {
   const double host = std::chrono::duration<double>(Clock::now() - start_).count();
-  std::string text = fmt::format("step {}/{}", trained_, steps_);
+  const int64_t at = trained_ > 0 ? trained_ : simulated_;
+  const int64_t done = trained_ > 0 ? done_ : simulated_;
+  std::string text = fmt::format("step {}/{}", at, steps_);
   if (!std::isnan(loss_)) text += fmt::format(" | loss {:.4f}", loss_);
   if (simulated_ > 0)
     text += fmt::format(" | virtual {} (step {})", duration_text(virtual_), simulated_);
-  if (host > 0) text += fmt::format(" | {:.0f} tokens/s here", static_cast<double>(tokens_) / host);
-  if (trained_ > 0)
-    text += fmt::format(" | {} left", duration_text(host / static_cast<double>(trained_) *
-                                                    static_cast<double>(steps_ - trained_)));
-  return text;
+  if (host <= 0 || done == 0) return text;
+  text += tokens_ > 0 ? fmt::format(" | {:.0f} tokens/s here", static_cast<double>(tokens_) / host)
+                      : fmt::format(" | {:.3g} steps/s here", static_cast<double>(done) / host);
+  return text + fmt::format(" | {} left", duration_text(host / static_cast<double>(done) *
+                                                        static_cast<double>(steps_ - at)));
 }
 
 void Progress::show(bool force) {
@@ -75,19 +76,14 @@ void Progress::show(bool force) {
                     (terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(10000)))
     return;
   last_shown_ = now;
-  if (terminal_) {
-    fmt::print("\r\033[K{}", line());
-    open_ = true;
-  } else {
-    fmt::print("{}\n", line());
-  }
-  std::fflush(stdout);
+  open_ = terminal_;
+  say(terminal_ ? "\r\033[K" + line() : line() + "\n");
 }
 
 void Progress::finish() {
   std::lock_guard lock(mutex_);
-  show(true);
-  if (open_) fmt::print("\n");
+  if (trained_ > 0 || simulated_ > 0) show(true);
+  if (open_) say("\n");
   open_ = false;
 }
 

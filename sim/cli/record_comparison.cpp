@@ -13,7 +13,7 @@
 
 #include "sim/record/payload.h"
 #include "sim/record/reader.h"
-#include "sim/scenario/sha256.h"
+#include "sim/record/sha256.h"
 
 namespace strait::cli {
 namespace {
@@ -43,7 +43,7 @@ class Fingerprint {
 
  private:
   void fold() {
-    hash_ = scenario::sha256(hash_ + pending_);
+    hash_ = sha256_hex(hash_ + pending_);
     pending_.clear();
   }
   std::string hash_, pending_;
@@ -266,24 +266,29 @@ class Comparison {
     if (!same(x, y)) part.differs(step, fmt::format("step {}: {} {}, again {}", step, name, x, y));
   }
 
-  // How many of the second record's rows count: where the first record was stopped, the second may go on.
-  template <typename T>
-  size_t counted(const std::vector<T>& first, const std::vector<T>& second) const {
-    return a_.footer ? second.size() : std::min(first.size(), second.size());
+  // Rows that lie between the steps. Where the first record was stopped, the second may go on: what it
+  // holds beyond does not count. `difference`: of two rows in words, "" where they are equal.
+  template <typename T, typename Difference>
+  void compare_rows(Part& part, const char* what, const std::vector<T>& a, const std::vector<T>& b,
+                    Difference difference) {
+    const size_t counted = a_.footer ? b.size() : std::min(a.size(), b.size());
+    for (const T& row : a) add(part.first, row);
+    for (size_t i = 0; i < counted; ++i) add(part.second, b[i]);
+    for (size_t i = 0; i < std::min(a.size(), counted); ++i)
+      if (std::string d = difference(a[i], b[i]); !d.empty()) part.differs(a[i].step, std::move(d));
+    if (a.size() != counted)
+      part.differs(last_, fmt::format("{} {}, again {}", a.size(), what, counted));
   }
 
   void compare_evaluations() {
-    const auto &a = a_.evaluations, &b = b_.evaluations;
-    const size_t m = a.size(), n = counted(a, b);
-    for (size_t i = 0; i < m; ++i) add(evaluation_.first, a[i]);
-    for (size_t i = 0; i < n; ++i) add(evaluation_.second, b[i]);
-    for (size_t i = 0; i < std::min(m, n); ++i)
-      if (a[i].step != b[i].step || a[i].tokens != b[i].tokens ||
-          !same(a[i].validation_loss, b[i].validation_loss))
-        evaluation_.differs(
-            a[i].step, fmt::format("after step {}: loss {}, again after step {}: {}", a[i].step,
-                                   a[i].validation_loss, b[i].step, b[i].validation_loss));
-    if (m != n) evaluation_.differs(last_, fmt::format("{} evaluations, again {}", m, n));
+    compare_rows(evaluation_, "evaluations", a_.evaluations, b_.evaluations,
+                 [](const Evaluation& x, const Evaluation& y) -> std::string {
+                   if (x.step == y.step && x.tokens == y.tokens &&
+                       same(x.validation_loss, y.validation_loss))
+                     return "";
+                   return fmt::format("after step {}: loss {}, again after step {}: {}", x.step,
+                                      x.validation_loss, y.step, y.validation_loss);
+                 });
   }
   static void add(Fingerprint& to, const Evaluation& e) {
     to.add(fmt::format("{} {} ", e.step, e.tokens));
@@ -291,17 +296,14 @@ class Comparison {
   }
 
   void compare_diagnostics() {
-    const auto &a = a_.diagnostics, &b = b_.diagnostics;
-    const size_t m = a.size(), n = counted(a, b);
-    for (size_t i = 0; i < m; ++i) add(diagnostic_.first, a[i]);
-    for (size_t i = 0; i < n; ++i) add(diagnostic_.second, b[i]);
-    for (size_t i = 0; i < std::min(m, n); ++i)
-      if (a[i].step != b[i].step || a[i].boundary != b[i].boundary || a[i].name != b[i].name ||
-          !same(a[i].value, b[i].value))
-        diagnostic_.differs(
-            a[i].step, fmt::format("step {}, boundary {}: {} {}, again {} {}", a[i].step,
-                                   a[i].boundary, a[i].name, a[i].value, b[i].name, b[i].value));
-    if (m != n) diagnostic_.differs(last_, fmt::format("{} rows, again {}", m, n));
+    compare_rows(diagnostic_, "rows", a_.diagnostics, b_.diagnostics,
+                 [](const Diagnostic& x, const Diagnostic& y) -> std::string {
+                   if (x.step == y.step && x.boundary == y.boundary && x.name == y.name &&
+                       same(x.value, y.value))
+                     return "";
+                   return fmt::format("step {}, boundary {}: {} {}, again {} {}", x.step,
+                                      x.boundary, x.name, x.value, y.name, y.value);
+                 });
   }
   static void add(Fingerprint& to, const Diagnostic& d) {
     to.add(fmt::format("{} {} {} ", d.step, d.boundary, d.name));
@@ -331,6 +333,9 @@ class Comparison {
                     &diagnostic_, &parameters_, &data_}) {
       const std::string first = p->first.text(), second = p->second.text();
       if (first.empty() && second.empty()) continue;
+      if (first != second)
+        p->differs(-1,
+                   "the fingerprints differ, though nothing that is compared piece by piece does");
       r.parts.push_back({p->what, first, second, p->difference, p->step});
     }
     return r;

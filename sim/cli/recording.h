@@ -29,8 +29,16 @@ struct RecordingOptions {
 Recording train_into(const std::filesystem::path& directory, const TrainingJob& job,
                      const RecordingOptions& options);
 
-// Throws WrongInput where DIRECTORY has a checkpoint of another training. To be asked before anything in it is changed.
+// Throws WrongInput where DIRECTORY has a checkpoint or the record of another training. To be asked before anything in it is changed.
 void check_resumable(const std::filesystem::path& directory, const TrainingJob& job);
+
+// What the record in DIRECTORY says of itself, as far as it can be read.
+struct RecordState {
+  std::string record_hash;  // "" where there is none
+  std::string data_hash;    // of a finished one
+  bool finished = false;    // whole, footer included
+};
+RecordState record_state(const std::filesystem::path& directory);
 
 // Whether DIRECTORY holds the whole record, footer included, of a training with this record hash.
 bool has_finished_record(const std::filesystem::path& directory, const std::string& record_hash);

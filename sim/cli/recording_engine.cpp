@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <cstdio>
 #include <memory>
 #include <optional>
 
@@ -41,6 +42,12 @@ std::optional<ResumePoint> find_resume_point(const fs::path& directory,
       ResumePoint point{read_checkpoint(c.folder, true), c.manifest, nullptr};
       point.writer = std::make_unique<record::RecordWriter>(
           record_path(directory).string(), record::ResumeAt{c.manifest.record_bytes});
+      if (c.manifest.producer != kProducer)
+        fmt::print(
+            stderr,
+            "strait: note: {} was written by {}, this is {}: the files may differ from those "
+            "that one program makes\n",
+            c.folder.string(), c.manifest.producer, kProducer);
       return point;
     } catch (const CheckpointError& e) {
       if (options.notice) options.notice(fmt::format("passed over: {}", e.what()));
@@ -111,8 +118,8 @@ Recording train_into(const fs::path& directory, const TrainingJob& job,
   if (point) {
     writer = std::move(point->writer);
   } else {
-    fs::remove_all(directory / "checkpoints");
     writer = std::make_unique<record::RecordWriter>(record_path(directory).string());
+    fs::remove_all(directory / "checkpoints");  // once it is sure that a record can be written
     writer->write(make_header(job.config(), job.backend, job.plan.ranks, kProducer, record_hash));
   }
 
@@ -145,34 +152,51 @@ Recording train_into(const fs::path& directory, const TrainingJob& job,
   r.result = train(job.phases, job.backend, host_threads(job.scenario), from, observer);
   r.host_seconds = host_seconds();
   if (r.result.stopped) return r;
+  // The footer last: where it is, everything is as it is to stay, and nobody looks at it again.
+  keeper.finish();
   writer->write(record::RecordFooter{r.result.steps, r.host_seconds, r.result.parameters_hash,
                                      job.data_hash});
-  keeper.finish();
   return r;
 }
 
 void check_resumable(const fs::path& directory, const TrainingJob& job) {
+  const std::string own = scenario::record_hash(job.scenario);
+  const auto refuse = [](const fs::path& what, const char* kind) {
+    throw WrongInput{fmt::format(
+        "{}: this {} is of another training than the scenario's (its model, data, training, "
+        "parallel, compression or precision differ); allowed: the scenario that the run began "
+        "with, or a new --out",
+        what.string(), kind)};
+  };
   for (const Checkpoint& c : list_checkpoints(directory / "checkpoints"))
-    if (c.manifest.record_hash != scenario::record_hash(job.scenario) ||
-        c.manifest.data_hash != job.data_hash)
-      throw WrongInput{fmt::format(
-          "{}: this checkpoint is of another training than the scenario's (its model, data, "
-          "training, parallel, compression or precision differ); allowed: the scenario that the "
-          "run began with, or a new --out",
-          c.folder.string())};
+    if (c.manifest.record_hash != own || c.manifest.data_hash != job.data_hash)
+      refuse(c.folder, "checkpoint");
+  const RecordState record = record_state(directory);
+  if ((!record.record_hash.empty() && record.record_hash != own) ||
+      (record.finished && record.data_hash != job.data_hash))
+    refuse(record_path(directory), "record");
 }
 
-bool has_finished_record(const fs::path& directory, const std::string& record_hash) {
+RecordState record_state(const fs::path& directory) {
+  RecordState state;
   try {
     record::RecordReader reader(record_path(directory).string());
     while (const std::optional<record::Frame> frame = reader.next()) {
       if (const auto* header = std::get_if<record::RecordHeader>(&*frame))
-        if (header->record_hash != record_hash) return false;
+        state.record_hash = header->record_hash;
+      if (const auto* footer = std::get_if<record::RecordFooter>(&*frame))
+        state.data_hash = footer->data_hash;
     }
-    return reader.finished();
+    state.finished = reader.finished();
   } catch (const record::RecordError&) {
-    return false;
+    state.finished = false;
   }
+  return state;
+}
+
+bool has_finished_record(const fs::path& directory, const std::string& record_hash) {
+  const RecordState state = record_state(directory);
+  return state.finished && state.record_hash == record_hash;
 }
 
 void write_scenario(const fs::path& directory, const scenario::Scenario& scenario) {

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -19,45 +18,31 @@
 #include "sim/cli/child_process.h"
 #include "sim/cli/commands.h"
 #include "sim/cli/files.h"
+#include "sim/cli/interrupt.h"
 #include "sim/network/cost.h"
 #include "sim/network/network.h"
 #include "sim/record/reader.h"
+#include "sim/record/sha256.h"
 #include "sim/scenario/devices.h"
 #include "sim/scenario/scenario.h"
-#include "sim/scenario/sha256.h"
 #include "sim/trace/output_file.h"
 #include "sim/trace/replay.h"
 
 namespace strait {
 namespace {
 
-enum ExitStatus { kDone = 0, kFailed = 1, kWrongInput = 2, kInterrupted = 130 };
-
-// Wrong input, in words for the user.
-class InputError : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
+using cli::interrupted;
+using cli::kDone;
+using cli::kFailed;
+using cli::kInterrupted;
+using cli::kWrongInput;
+using cli::WrongInput;
 
 struct Arguments {
   std::string run_directory, scenario, out, reference;
   bool follow = false, progress = false, predict = false;
   double patience = 900;
 };
-
-std::atomic<bool> interrupted = false;
-static_assert(std::atomic<bool>::is_always_lock_free);
-
-// The first Ctrl-C ends the run with whole files, the second at once.
-void stop_on_interrupt() {
-  struct sigaction action {};
-  action.sa_handler = [](int) { interrupted = true; };
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-  std::signal(SIGPIPE,
-              SIG_IGN);  // a reader of our progress that has gone away does not end the run
-}
 
 // Standard input is a pipe that the producer of the record holds open; its closing means that no
 // more will come. False once it is closed. Waits up to 20 ms.
@@ -84,22 +69,10 @@ std::unique_ptr<sim::Network> make_network(const sim::NetworkConfig& config, int
 #ifdef STRAIT_WITH_PACKET
   return sim::make_packet(config, ranks);
 #else
-  throw InputError(
+  throw WrongInput{
       "/network/model: \"packet\", but this strait-sim was built without ns-3; allowed: \"fluid\", "
-      "\"ideal\"");
+      "\"ideal\""};
 #endif
-}
-
-const char* name_of(sim::NetworkModel model) {
-  switch (model) {
-    case sim::NetworkModel::ideal:
-      return "ideal";
-    case sim::NetworkModel::fluid:
-      return "fluid";
-    case sim::NetworkModel::packet:
-      return "packet";
-  }
-  return "?";
 }
 
 scenario::Scenario read_scenario(const Arguments& arguments) {
@@ -107,7 +80,7 @@ scenario::Scenario read_scenario(const Arguments& arguments) {
       std::filesystem::path(arguments.run_directory) / "scenario.json";
   scenario::Result result =
       scenario::load_scenario(arguments.scenario.empty() ? own.string() : arguments.scenario);
-  if (!result.ok()) throw InputError(result.text());
+  if (!result.ok()) throw WrongInput{result.text()};
   return std::move(*result.scenario);
 }
 
@@ -115,14 +88,14 @@ scenario::Scenario read_scenario(const Arguments& arguments) {
 void check_record_fits(const scenario::Scenario& scenario, const record::RecordHeader& header,
                        const Arguments& arguments) {
   if (scenario.parallel.ranks() != static_cast<int>(header.ranks.size()))
-    throw InputError(fmt::format("/parallel: {} ranks, but the record holds {}",
-                                 scenario.parallel.ranks(), header.ranks.size()));
+    throw WrongInput{fmt::format("/parallel: {} ranks, but the record holds {}",
+                                 scenario.parallel.ranks(), header.ranks.size())};
   if (arguments.scenario.empty() || header.record_hash.empty()) return;
   if (scenario::record_hash(scenario) != header.record_hash)
-    throw InputError(fmt::format(
+    throw WrongInput{fmt::format(
         "{}: this scenario would make another record than {} holds; only network, devices.timing, "
         "devices.ranks and output may differ. Run it instead",
-        arguments.scenario, arguments.run_directory));
+        arguments.scenario, arguments.run_directory)};
 }
 
 sim::TraceOptions trace_options(const scenario::Scenario& scenario,
@@ -146,10 +119,10 @@ sim::TraceOptions trace_options(const scenario::Scenario& scenario,
   options.targets = scenario.training.targets;
   options.reference = arguments.reference;
   options.name = scenario.name;
-  options.network_model = name_of(scenario.network.model);
+  options.network_model = scenario::model_name(scenario.network.model);
   options.network_preset = scenario.network.preset;
   options.network_seed = scenario.network.seed;
-  options.scenario_hash = scenario::sha256(scenario::to_json(scenario).dump());
+  options.scenario_hash = sha256_hex(scenario::to_json(scenario).dump());
   for (const sim::Device& device : devices) options.devices.push_back(device.description());
   return options;
 }
@@ -196,8 +169,8 @@ void print_prediction(const scenario::Scenario& scenario, const record::StepLog&
 std::unique_ptr<record::RecordReader> open_record(const Arguments& arguments) {
   const auto path = std::filesystem::path(arguments.run_directory) / "record" / "log.strait";
   bool alive = arguments.follow;
-  while (alive && !std::filesystem::exists(path) && !interrupted) alive = producer_alive();
-  if (interrupted) return nullptr;
+  while (alive && !std::filesystem::exists(path) && !interrupted()) alive = producer_alive();
+  if (interrupted()) return nullptr;
   return std::make_unique<record::RecordReader>(path.string());
 }
 
@@ -207,7 +180,7 @@ class FrameSource {
   FrameSource(record::RecordReader& reader, bool follow) : reader_(reader), alive_(follow) {}
 
   std::optional<record::Frame> next() {
-    while (!interrupted) {
+    while (!interrupted()) {
       const bool last_look = !alive_;
       if (std::optional<record::Frame> frame = reader_.next()) return frame;
       if (reader_.finished() || last_look) return std::nullopt;
@@ -228,9 +201,9 @@ int simulate_run(const Arguments& arguments) {
   FrameSource frames(*reader, arguments.follow);
   const std::optional<record::Frame> first = frames.next();
   if (!first) {
-    if (interrupted) return kInterrupted;
-    throw InputError(fmt::format("{}/record/log.strait: the record ends before its header",
-                                 arguments.run_directory));
+    if (interrupted()) return kInterrupted;
+    throw WrongInput{fmt::format("{}/record/log.strait: the record ends before its header",
+                                 arguments.run_directory)};
   }
   const auto& header = std::get<record::RecordHeader>(*first);
   check_record_fits(scenario, header, arguments);
@@ -240,8 +213,8 @@ int simulate_run(const Arguments& arguments) {
         print_prediction(scenario, *step);
         return kDone;
       }
-    throw InputError(
-        fmt::format("{}/record/log.strait: the record holds no step", arguments.run_directory));
+    throw WrongInput{
+        fmt::format("{}/record/log.strait: the record holds no step", arguments.run_directory)};
   }
   const std::vector<sim::Device> devices = scenario::make_devices(scenario, header);
   const auto network = make_network(scenario.network, static_cast<int>(header.ranks.size()));
@@ -258,14 +231,14 @@ int simulate_run(const Arguments& arguments) {
   sim::Replay replay(header, devices, *network, trace_options(scenario, devices, arguments),
                      {.host_seconds = arguments.patience}, on_step);
   while (std::optional<record::Frame> frame = frames.next()) replay.accept(std::move(*frame));
-  const nlohmann::ordered_json summary = replay.finish(/*simulate_rest=*/!interrupted);
+  const nlohmann::ordered_json summary = replay.finish(/*simulate_rest=*/!interrupted());
   if (arguments.progress) print_line({{"summary", summary}});
-  if (const auto torn = reader->torn_tail(); torn && !interrupted)
+  if (const auto torn = reader->torn_tail(); torn && !interrupted())
     fmt::print(stderr,
                "strait-sim: the record ends within a frame at byte {}: its writer was stopped; all "
                "steps before are simulated\n",
                *torn);
-  return interrupted ? kInterrupted : kDone;
+  return interrupted() ? kInterrupted : kDone;
 }
 
 int report(std::string text, int status) {
@@ -305,12 +278,12 @@ int main(int argc, char** argv) {
     return app.exit(error) == 0 ? strait::kDone : strait::kWrongInput;
   }
   if (arguments.out.empty()) arguments.out = arguments.run_directory;
-  strait::stop_on_interrupt();
+  strait::cli::note_interrupts();
+  std::signal(SIGPIPE,
+              SIG_IGN);  // a reader of our progress that has gone away does not end the run
   try {
     return strait::simulate_run(arguments);
-  } catch (const strait::InputError& error) {
-    return strait::report(error.what(), strait::kWrongInput);
-  } catch (const strait::cli::WrongInput& error) {
+  } catch (const strait::WrongInput& error) {
     return strait::report(error.text, strait::kWrongInput);
   } catch (const strait::record::RecordError& error) {
     return strait::report(error.what(), strait::kWrongInput);

@@ -64,6 +64,10 @@ class LocalLauncher {
       (ready ? replays_ : waiting_[t]).push_back(p);
     }
   }
+  // Also where the table cannot be written: nobody works on when this one has given up.
+  ~LocalLauncher() { stop(); }
+  LocalLauncher(const LocalLauncher&) = delete;
+  LocalLauncher& operator=(const LocalLauncher&) = delete;
 
   bool run() {
     while (!interrupted()) {
@@ -74,14 +78,18 @@ class LocalLauncher {
       progress_.show(view());
       std::this_thread::sleep_for(kPoll);
     }
-    for (const auto& job : running_) job->child->terminate();
-    for (const auto& job : running_) job->child->wait();
+    stop();
     progress_.clear();
     write_table(true);
     return !interrupted();
   }
 
  private:
+  void stop() {
+    for (const auto& job : running_) job->child->terminate();
+    running_.clear();  // waits for them
+  }
+
   void start_jobs() {
     while (running_.size() < static_cast<size_t>(jobs_)) {
       if (!replays_.empty()) {
@@ -159,8 +167,8 @@ class LocalLauncher {
       error = training_error(state_, job.index, sweep::status_text(status));
       for (const size_t p : waiting_[job.index])
         state_.table.set(p, {nullptr, "training " + error});
+      table_is_old_ = true;
     } else {
-      sweep::remove_if_empty(state_.directory.training_errors(state_.plan.trainings[job.index]));
       replays_.insert(replays_.end(), waiting_[job.index].begin(), waiting_[job.index].end());
     }
     waiting_[job.index].clear();

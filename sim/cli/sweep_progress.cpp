@@ -22,14 +22,18 @@ SweepProgress::SweepProgress(const sweep::Plan& plan, const std::vector<size_t>&
 void SweepProgress::finished(const Running& job, const std::string& error) {
   Account& a = account(job);
   ++a.done;
-  a.estimated_done += job.estimate;
-  a.spent += job.seconds;
+  if (job.seconds > 0) {
+    a.estimated_done += job.estimate;
+    a.spent += job.seconds;
+  } else {
+    a.estimated_total -= job.estimate;
+  }
   if (!error.empty()) {
     clear();
     fmt::print(stderr, "strait: {} {}: {}\n", job.training ? "training" : "point", job.name, error);
   } else if (!quiet_ && !terminal_) {
-    fmt::print("{} {}/{}  {}  {}\n", job.training ? "training" : "point", a.done, a.total, job.name,
-               duration_text(job.seconds));
+    say(fmt::format("{} {}/{}  {}{}\n", job.training ? "training" : "point", a.done, a.total,
+                    job.name, job.seconds > 0 ? "  " + duration_text(job.seconds) : ""));
   }
 }
 
@@ -60,6 +64,8 @@ std::string SweepProgress::line(const std::vector<Running>& running) const {
     text += fmt::format("{}{} {:.0f} %", i == 0 ? " | " : ", ", running[i].name,
                         100 * running[i].share);
   if (running.size() > shown) text += fmt::format(" and {} more", running.size() - shown);
+  // Of a GPU there is no estimate.
+  if (trainings_.done < trainings_.total && trainings_.estimated_total <= 0) return text;
   return text + fmt::format(" | {} left", duration_text(seconds_left(running)));
 }
 
@@ -69,14 +75,12 @@ void SweepProgress::show(const std::vector<Running>& running) {
   const auto pause = terminal_ ? std::chrono::milliseconds(200) : std::chrono::milliseconds(10000);
   if (now - last_shown_ < pause) return;
   last_shown_ = now;
-  fmt::print("{}{}{}", terminal_ ? "\r\033[K" : "", line(running), terminal_ ? "" : "\n");
-  std::fflush(stdout);
+  say((terminal_ ? "\r\033[K" : "") + line(running) + (terminal_ ? "" : "\n"));
   open_ = terminal_;
 }
 
 void SweepProgress::clear() {
-  if (open_) fmt::print("\r\033[K");
-  std::fflush(stdout);
+  if (open_) say("\r\033[K");
   open_ = false;
 }
 

@@ -18,7 +18,7 @@ class SweepProgress {
     bool training = false;
     double estimate = 0;  // host seconds
     double share = 0;
-    double seconds = 0;  // since its start
+    double seconds = 0;  // since its start; of one that has ended, 0 where that is not known
   };
 
   // `trainings`, `points`: what there is to do, by index; `jobs` at once.

@@ -65,6 +65,7 @@ sweep::Resolver training_resolver(const std::string& file, bool with_data, bool 
         if (!quiet) fmt::print("{}\n", line);
       });
       training.scenario = job.scenario;
+      training.data_hash = job.data_hash;
       training.cached = FinishedTrainings(job, true).has();
       estimate(training, job.config(), job.backend, job.plan, seconds());
     } else {

@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
+#include <set>
 #include <stdexcept>
 #include <thread>
 
@@ -31,15 +31,7 @@ constexpr auto kFileDelay = std::chrono::seconds(5);       // until a node's fil
 constexpr auto kQueuePatience = std::chrono::minutes(10);  // for a controller that does not answer
 
 std::string find_program(const std::string& name) {
-  const char* path = std::getenv("PATH");
-  const std::string folders = path == nullptr ? "" : path;
-  for (size_t begin = 0; begin <= folders.size();) {
-    const size_t end = std::min(folders.find(':', begin), folders.size());
-    const fs::path candidate = fs::path(folders.substr(begin, end - begin)) / name;
-    std::error_code ignored;
-    if (end > begin && fs::is_regular_file(candidate, ignored)) return candidate.string();
-    begin = end + 1;
-  }
+  if (const std::string path = program_on_path(name); !path.empty()) return path;
   throw WrongInput{fmt::format(
       "--launcher slurm: found no {} in PATH; allowed: --launcher local, or a machine from which "
       "Slurm jobs are submitted",
@@ -67,6 +59,7 @@ class SlurmLauncher {
         sbatch_(find_program("sbatch")),
         squeue_(find_program("squeue")),
         pending_(state.points),
+        trainings_(state.trainings.begin(), state.trainings.end()),
         progress_(state.plan, state.trainings, state.points, std::max(1, state.jobs), state.quiet) {
     fs::create_directories(directory_.root / "slurm");
   }
@@ -161,7 +154,10 @@ class SlurmLauncher {
       }
       sweep::remove_if_empty(directory_.run_errors(point));
       state_.table.set(p, {std::move(summary), ""});
-      progress_.finished({point.name, false, point.seconds, 1, point.seconds}, "");
+      const sweep::PlannedTraining& training = state_.plan.trainings[point.training];
+      if (trainings_.erase(point.training) > 0)
+        progress_.finished({training.key, true, training.seconds, 1, 0}, "");
+      progress_.finished({point.name, false, point.seconds, 1, 0}, "");
     }
     if (rest.size() != pending_.size()) state_.table.write();
     pending_ = std::move(rest);
@@ -203,15 +199,14 @@ class SlurmLauncher {
       progress_.finished({point.name, false, 0, 0, 0}, outcome.error);
       state_.table.set(p, std::move(outcome));
     }
-    for (const sweep::PlannedTraining& training : state_.plan.trainings)
-      sweep::remove_if_empty(directory_.training_errors(training));
     state_.table.write();
   }
 
   SweepState& state_;
   sweep::SweepDirectory directory_;  // absolute: the nodes' working directories differ
   std::string sbatch_, squeue_;
-  std::vector<size_t> pending_;
+  std::vector<size_t> pending_;  // points
+  std::set<size_t> trainings_;   // of which no point is there yet
   SweepProgress progress_;
 };
 

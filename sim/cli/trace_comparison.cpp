@@ -9,7 +9,7 @@
 #include <sstream>
 #include <stdexcept>
 
-#include "sim/scenario/sha256.h"
+#include "sim/record/sha256.h"
 
 namespace strait::cli {
 namespace {
@@ -81,12 +81,12 @@ std::vector<ComparedFile> compare_traces(const fs::path& first, const fs::path& 
     file.name = name;
     const bool summary = file.name == "summary.json";
     const std::string a = summary ? comparable_summary(first / name) : read(first / name);
-    file.first = scenario::sha256(a).substr(0, 16);
+    file.first = sha256_hex(a).substr(0, 16);
     if (!fs::exists(second / name)) {
       file.difference = "the simulation does not write this file";
     } else {
       const std::string b = summary ? comparable_summary(second / name) : read(second / name);
-      file.second = scenario::sha256(b).substr(0, 16);
+      file.second = sha256_hex(b).substr(0, 16);
       file.difference = first_difference(a, b);
     }
     files.push_back(std::move(file));

@@ -6,9 +6,9 @@
 #include <stdexcept>
 
 #include "engine/checkpoint/checkpoint.h"
-#include "engine/data/sha256.h"
 #include "sim/cli/commands.h"
 #include "sim/cli/engine_bridge.h"
+#include "sim/record/sha256.h"
 
 namespace strait::cli {
 namespace {
@@ -86,6 +86,7 @@ TrainingJob prepare_training(scenario::Scenario scenario, const std::string& fil
       add_phase(job, count, notice);
     if (!job.data.empty()) job.data_hash = job.data.front().hash;
     open_start(job);
+    check_models(job.phases, {job.start ? &*job.start : nullptr});
   } catch (const std::invalid_argument& e) {
     throw WrongInput{fmt::format("{}: {}", file, e.what())};
   }

@@ -29,9 +29,9 @@ class RoundWindow {
 
   explicit RoundWindow(const Settings& settings);
 
-  // The bytes that may be sent in a round that starts now (seconds), nothing being in flight if
-  // `idle`.
-  double begin_round(double now, bool idle);
+  // The bytes that may be sent in a round that starts now (seconds). `clocked`: acknowledgements release them; else nothing is in
+  // flight.
+  double begin_round(double now, bool clocked);
   // A round ends in which `sent` bytes went out in bursts of `sending` seconds altogether, the last
   // at `last_send`.
   void end_round(double sent, double sending, double last_send, bool more);

@@ -168,8 +168,8 @@ RecordWriter::RecordWriter(const std::string& path, ResumeAt at, Encoding encodi
   if (encoded != at.bytes) {
     state.slots.clear();
     state.next_slot = 0;
-    state.frames = reader.frames();
   }
+  state.frames = reader.frames();
   state.size = at.bytes;
   state.file = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
   if (state.file < 0 || ::ftruncate(state.file, static_cast<off_t>(at.bytes)) != 0)

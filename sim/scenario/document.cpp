@@ -3,6 +3,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <iterator>
 
 namespace strait::scenario {
@@ -66,7 +71,8 @@ class Builder {
   bool key(std::string& name) {
     Level& level = levels_.back();
     level.key = name;
-    level.duplicate = level.value != nullptr && level.value->contains(name);
+    // Looked up where it is fast: a hostile object may have very many keys.
+    level.duplicate = level.lines != nullptr && level.lines->children.contains(name);
     if (level.duplicate) {
       Path path = here();
       const int first = level.lines->children[name].line;
@@ -138,8 +144,9 @@ class Builder {
       lines.line = counter_.token_line;
       return {&level.value->back(), &lines};
     }
-    Json& member = (*level.value)[level.key] = std::move(value);
-    return {&member, &level.lines->children[level.key]};
+    auto& members = level.value->get_ref<Json::object_t&>();
+    members.emplace_back(level.key, std::move(value));  // key() has seen that it is new
+    return {&members.back().second, &level.lines->children[level.key]};
   }
 
   bool scalar(Json value) {
@@ -219,6 +226,21 @@ Problem Document::problem(const Path& path, std::string found, std::string allow
   return result;
 }
 
+LoadedText load_text(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) return {std::nullopt, "a directory"};
+  std::ifstream file(path, std::ios::binary);
+  if (!file)
+    return {std::nullopt, fmt::format("a file that cannot be opened ({})", std::strerror(errno))};
+  // One byte beyond the limit is enough to see that a file is too large, also of one without an
+  // end.
+  std::string text(max_document_bytes + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (file.bad()) return {std::nullopt, "a file that cannot be read"};
+  text.resize(static_cast<size_t>(file.gcount()));
+  return {std::move(text), ""};
+}
+
 std::optional<Document> read_document(std::string_view text, const std::string& file,
                                       std::vector<Problem>& problems) {
   Document document;
@@ -263,6 +285,17 @@ bool valid_utf8(std::string_view text) {
   } catch (const Json::exception&) {
     return false;
   }
+}
+
+bool has_control_characters(std::string_view text) {
+  return std::any_of(text.begin(), text.end(),
+                     [](unsigned char c) { return c < 0x20 || c == 0x7F; });
+}
+
+std::string name_of_file(const std::string& file, const std::string& otherwise) {
+  const std::string stem = std::filesystem::path(file).stem().string();
+  const bool good = !stem.empty() && valid_utf8(stem) && !has_control_characters(stem);
+  return good ? stem : otherwise;
 }
 
 }  // namespace strait::scenario

@@ -44,6 +44,13 @@ struct Document {
 constexpr size_t max_document_bytes = 1 << 20;
 constexpr int max_document_depth = 32;
 
+// The text of an input file, or what is there instead.
+struct LoadedText {
+  std::optional<std::string> text;  // of a file that is too large, one byte too many
+  std::string problem;
+};
+LoadedText load_text(const std::string& path);
+
 // No document where the text is not JSON. Duplicate keys are problems, too, and the first value
 // stands.
 std::optional<Document> read_document(std::string_view text, const std::string& file,
@@ -53,5 +60,8 @@ std::optional<Document> read_document(std::string_view text, const std::string& 
 std::string describe(const Json& value);
 
 bool valid_utf8(std::string_view text);
+bool has_control_characters(std::string_view text);
+// What a file is called without folder and ending, or `otherwise` where that can be no name.
+std::string name_of_file(const std::string& file, const std::string& otherwise);
 
 }  // namespace strait::scenario

@@ -6,8 +6,6 @@
 namespace strait::scenario {
 namespace {
 
-constexpr size_t max_problems = 100;
-
 // The dotted path of the object below `object` that has `key`, "" if none or several have it.
 // Elements of lists are no place to send a single value to.
 std::string place_of(const ObjectInfo& object, const std::string& key) {
@@ -84,6 +82,7 @@ bool Reader::report_at(const Path& path, std::string found, std::string allowed,
 }
 
 void Reader::unknown_key(const ObjectInfo& object, const std::string& key) {
+  if (full()) return;
   const Scope scope(*this, key);
   const std::vector<std::string> keys = object.keys();
   const std::string allowed = fmt::format("{}", fmt::join(keys, ", "));

@@ -88,11 +88,15 @@ class Reader {
   void missing_key(const FieldInfo& field);
 
   const std::vector<Problem>& problems() const { return problems_; }
+  // No further problem will be listed: it need not be put into words.
+  bool full() const { return problems_.size() > max_problems; }
   // Whether the value at the pointer, or one above or below it, has a problem: then rules on it
   // would only repeat it.
   bool troubled(const std::string& pointer) const;
 
  private:
+  static constexpr size_t max_problems = 100;
+
   const Document& document_;
   const ObjectInfo* root_;
   Path path_;

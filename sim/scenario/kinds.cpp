@@ -35,10 +35,9 @@ Kind<std::string> text(std::string form) {
       form, {{"type", "string"}, {"pattern", "^[^\\u0000-\\u001f\\u007f]+$"}}, {}, false};
   return {info,
           [form](const Json& json, std::string& value, Reader& reader) {
-            const auto control = [](unsigned char c) { return c < 0x20 || c == 0x7F; };
             if (!json.is_string()) return reader.wrong_type(json, form);
             const auto& found = json.get_ref<const std::string&>();
-            if (found.empty() || std::any_of(found.begin(), found.end(), control))
+            if (found.empty() || has_control_characters(found))
               return reader.wrong_type(json, form + ", not empty and without control characters");
             value = found;
             return true;

@@ -147,9 +147,15 @@ Kind<Bytes> size(Bytes low, Bytes high, const std::string& word = "");
 template <class V>
 Kind<std::vector<V>> list_of(Kind<V> element, size_t low = 0, size_t high = max_document_bytes) {
   KindInfo info;
-  info.form = fmt::format("a list, each {}", element.info.form);
+  const bool bounded = high < max_document_bytes;
+  const std::string length = low > 0 && bounded ? fmt::format(" of {} to {}", low, high)
+                             : low > 0          ? fmt::format(" of at least {}", low)
+                             : bounded          ? fmt::format(" of at most {}", high)
+                                                : "";
+  info.form = fmt::format("a list{}, each {}", length, element.info.form);
   info.schema = {{"type", "array"}, {"items", element.info.schema}};
   if (low > 0) info.schema["minItems"] = low;
+  if (bounded) info.schema["maxItems"] = high;
   info.objects = element.info.objects;
   info.list = true;
   return {info,
@@ -179,7 +185,6 @@ Kind<std::array<V, 2>> pair_of(Kind<V> element) {
   const auto list = list_of(element, 2, 2);
   KindInfo info = list.info;
   info.form = fmt::format("a list of two, each {}", element.info.form);
-  info.schema["maxItems"] = 2;
   return {info,
           [list, form = info.form](const Json& json, std::array<V, 2>& value, Reader& reader) {
             if (!json.is_array() || json.size() != 2) return reader.wrong_type(json, form);

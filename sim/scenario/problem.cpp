@@ -35,6 +35,8 @@ std::string nearest_name(std::string_view name, std::span<const std::string> can
   std::string best;
   int best_distance = limit + 1;
   for (const std::string& candidate : candidates) {
+    // Each letter more or less is an edit.
+    if (candidate.size() > name.size() + static_cast<size_t>(limit) / 2) continue;
     const int distance = doubled_distance(name, candidate);
     // A distance of the whole name says only that both are short.
     if (distance >= 2 * static_cast<int>(std::max(name.size(), candidate.size()))) continue;

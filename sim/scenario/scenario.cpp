@@ -2,16 +2,11 @@
 #include "sim/scenario/scenario.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <numeric>
 #include <stdexcept>
 
+#include "sim/record/sha256.h"
 #include "sim/scenario/overrides.h"
-#include "sim/scenario/sha256.h"
 #include "sim/scenario/tables.h"
 
 namespace strait::scenario {
@@ -19,10 +14,7 @@ namespace {
 
 // Defaults that depend on other fields or on the file.
 void derive_defaults(const Document& document, Scenario& scenario) {
-  if (scenario.name.empty()) {
-    const std::string stem = std::filesystem::path(document.file).stem().string();
-    scenario.name = stem.empty() || !valid_utf8(stem) ? "scenario" : stem;
-  }
+  if (scenario.name.empty()) scenario.name = name_of_file(document.file, "scenario");
   if (!document.root.contains(Json::json_pointer("/compression/pipeline/wire")))
     scenario.compression.pipeline.wire = scenario.devices.precision;
 }
@@ -87,21 +79,10 @@ Result parse_document(Document document, std::span<const std::string> overrides,
 }
 
 Result load_scenario(const std::string& path, std::span<const std::string> overrides) {
-  const auto unreadable = [&](const std::string& why) {
-    return Result{std::nullopt, {{path, 0, "", why, "a readable scenario file", ""}}};
-  };
-  std::error_code error;
-  if (std::filesystem::is_directory(path, error)) return unreadable("a directory");
-  std::ifstream file(path, std::ios::binary);
-  if (!file)
-    return unreadable(fmt::format("a file that cannot be opened ({})", std::strerror(errno)));
-  // One byte beyond the limit is enough to see that a file is too large, also of one without an
-  // end.
-  std::string text(max_document_bytes + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad()) return unreadable("a file that cannot be read");
-  text.resize(static_cast<size_t>(file.gcount()));
-  return parse_scenario(text, path, overrides);
+  const LoadedText loaded = load_text(path);
+  if (!loaded.text)
+    return {std::nullopt, {{path, 0, "", loaded.problem, "a readable scenario file", ""}}};
+  return parse_scenario(*loaded.text, path, overrides);
 }
 
 Json to_json(const Scenario& scenario) {
@@ -110,7 +91,8 @@ Json to_json(const Scenario& scenario) {
 
 std::string record_hash(const Scenario& scenario) {
   // The prefix changes when the meaning of a field does.
-  return sha256("strait record 1\n" + scenario_table().write(scenario, WriteScope::record).dump());
+  return sha256_hex("strait record 1\n" +
+                    scenario_table().write(scenario, WriteScope::record).dump());
 }
 
 std::vector<Problem> resolve_model(Scenario& scenario, const ModelResolver& resolver,

@@ -221,6 +221,8 @@ std::string reference_markdown();
 // backends have been replaced by what runs.
 std::string record_hash(const Scenario& scenario);
 
+// "packet", "fluid", "ideal".
+const char* model_name(sim::NetworkModel model);
 const std::vector<std::string>& model_preset_names();
 const std::vector<std::string>& corpus_names();
 

@@ -96,6 +96,18 @@ std::vector<std::string> network_preset_names() {
   return names;
 }
 
+const char* model_name(NetworkModel model) {
+  switch (model) {
+    case NetworkModel::packet:
+      return "packet";
+    case NetworkModel::fluid:
+      return "fluid";
+    case NetworkModel::ideal:
+      return "ideal";
+  }
+  return "?";
+}
+
 Object<NetworkConfig> network_table() {
   const Note note{.replayable = true};
   Object<NetworkConfig> table(
@@ -104,9 +116,9 @@ Object<NetworkConfig> network_table() {
       "`transport`; what is given beside it wins.");
   table
       .field("model", &NetworkConfig::model,
-             one_of<NetworkModel>({{"packet", NetworkModel::packet},
-                                   {"fluid", NetworkModel::fluid},
-                                   {"ideal", NetworkModel::ideal}}),
+             one_of<NetworkModel>({{model_name(NetworkModel::packet), NetworkModel::packet},
+                                   {model_name(NetworkModel::fluid), NetworkModel::fluid},
+                                   {model_name(NetworkModel::ideal), NetworkModel::ideal}}),
              "`packet`: every packet of real TCP (ns-3). `fluid`: TCP as flows. `ideal`: bytes / "
              "bandwidth + latency.",
              note)

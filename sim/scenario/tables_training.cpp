@@ -6,6 +6,7 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr int64_t most_steps = 1'000'000'000;
+constexpr size_t most_phases = 100;  // each is checked with all before it
 constexpr int most_ranks = 4096;
 
 // "byte", {"sentencepiece": path or {"vocabulary": n}}, {"bpe": path}.
@@ -226,7 +227,7 @@ Object<Training> training_table() {
              "training starts, by name; the optimizer starts afresh.",
              {.absent = "initial parameters from `seed`"})
       .present_if([](const Training& training) { return !training.init_from.empty(); })
-      .field("phases", &Training::phases, list_of(phase_table().kind()),
+      .field("phases", &Training::phases, list_of(phase_table().kind(), 0, most_phases),
              "Changes on the way. A phase's values stay until another phase changes them; "
              "parameters and moments go over by name.")
       .present_if([](const Training& training) { return !training.phases.empty(); });

@@ -15,12 +15,9 @@ using scenario::Object;
 using scenario::Reader;
 using scenario::WriteScope;
 
-using Assignments = std::vector<std::pair<std::string, Json>>;
+using scenario::has_control_characters;
 
-bool has_control_characters(const std::string& text) {
-  return std::any_of(text.begin(), text.end(),
-                     [](unsigned char c) { return c < 0x20 || c == 0x7F; });
-}
+using Assignments = std::vector<std::pair<std::string, Json>>;
 
 // {"path.to.key": value, ...}; whether the paths exist is known where they are applied.
 Kind<Assignments> assignments_kind() {
@@ -80,6 +77,9 @@ bool check_path(const std::string& name, Reader& reader) {
 bool read_axis(const std::string& name, const Json& json, Axis& axis, Reader& reader) {
   if (!json.is_array() || json.empty())
     return reader.wrong_type(json, "a list of values, at least one");
+  if (json.size() > max_points)
+    return reader.report(fmt::format("{} values", json.size()),
+                         fmt::format("at most {}", max_points));
   if (name.empty() || has_control_characters(name))
     return reader.report("the name " + in_quotes(name), "a name without control characters");
   axis.name = name;
@@ -108,7 +108,8 @@ Json axis_schema() {
       {"not",
        {{"type", "object"}, {"anyOf", {{{"required", {"label"}}}, {{"required", {"set"}}}}}}}};
   const auto list = [](Json items) {
-    return Json{{"type", "array"}, {"minItems", 1}, {"items", std::move(items)}};
+    return Json{
+        {"type", "array"}, {"minItems", 1}, {"maxItems", max_points}, {"items", std::move(items)}};
   };
   return {{"anyOf", {list(std::move(labelled)), list(std::move(plain))}}};
 }
@@ -129,12 +130,18 @@ bool read_values(const Json& json, std::vector<std::string>& values, Reader& rea
 Kind<std::vector<Axis>> axes_kind() {
   const std::string form = "an object of axes, at least one";
   KindInfo info{form,
-                {{"type", "object"}, {"minProperties", 1}, {"additionalProperties", axis_schema()}},
+                {{"type", "object"},
+                 {"minProperties", 1},
+                 {"maxProperties", max_axes},
+                 {"additionalProperties", axis_schema()}},
                 {},
                 false};
   return {std::move(info),
           [form](const Json& json, std::vector<Axis>& axes, Reader& reader) {
             if (!json.is_object() || json.empty()) return reader.wrong_type(json, form);
+            if (json.size() > max_axes)
+              return reader.report(fmt::format("{} axes", json.size()),
+                                   fmt::format("at most {}", max_axes));
             bool good = true;
             for (const auto& [name, values] : json.items()) {
               const Reader::Scope scope(reader, name);
@@ -159,11 +166,18 @@ Kind<std::vector<Axis>> axes_kind() {
 
 Kind<std::vector<Exclusion>> exclude_kind() {
   const std::string form = "a list of objects, each with axes and a value or label (or a list)";
-  KindInfo info{
-      form, {{"type", "array"}, {"items", {{"type", "object"}, {"minProperties", 1}}}}, {}, false};
+  KindInfo info{form,
+                {{"type", "array"},
+                 {"maxItems", max_exclusions},
+                 {"items", {{"type", "object"}, {"minProperties", 1}}}},
+                {},
+                false};
   return {std::move(info),
           [form](const Json& json, std::vector<Exclusion>& exclude, Reader& reader) {
             if (!json.is_array()) return reader.wrong_type(json, form);
+            if (json.size() > max_exclusions)
+              return reader.report(fmt::format("{} entries", json.size()),
+                                   fmt::format("at most {}", max_exclusions));
             bool good = true;
             for (size_t i = 0; i < json.size(); ++i) {
               const Reader::Scope scope(reader, std::to_string(i));

@@ -13,12 +13,12 @@
 #include <cstdlib>
 #include <ctime>
 #include <fstream>
-#include <memory>
 #include <system_error>
 #include <tuple>
 
-#include "sim/scenario/sha256.h"
+#include "sim/record/sha256.h"
 #include "sim/sweep/file_tools.h"
+#include "sim/trace/directory_lock.h"
 #include "sim/trace/output_file.h"
 #include "strait_version.h"
 
@@ -30,7 +30,8 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kManifest = "manifest.json";
 constexpr const char* kRecord = "record/log.strait";
-constexpr double kPatience = 600;  // seconds for another writer, who may copy large checkpoints
+constexpr std::chrono::seconds kPatience{
+    600};  // for another writer, who may copy large checkpoints
 
 struct ManifestFile {
   std::string path;  // relative
@@ -151,13 +152,20 @@ Bytes size_of(const fs::path& folder) {
   return sum;
 }
 
-std::unique_ptr<DirectoryLock> lock(const fs::path& root) {
-  auto held = std::make_unique<DirectoryLock>(root, kPatience);
-  if (!held->held())
-    throw CacheError(fmt::format("{}: another process has held the cache for {} s", root.string(),
-                                 static_cast<int>(kPatience)));
-  return held;
-}
+// Held until the end of its scope.
+class Lock {
+ public:
+  explicit Lock(const fs::path& root) try : lock_(root, kPatience) {
+    if (!lock_.held())
+      throw CacheError(fmt::format("{}: another process has held the cache for {} s", root.string(),
+                                   kPatience.count()));
+  } catch (const std::system_error& error) {
+    throw CacheError(error.what());
+  }
+
+ private:
+  sim::DirectoryLock lock_;
+};
 
 // The files of a training that an entry holds, relative to `run`; the record last.
 std::vector<std::string> files_of(const fs::path& run) {
@@ -181,18 +189,45 @@ bool copy_verified(const std::vector<ManifestFile>& files, const fs::path& folde
   return true;
 }
 
-// The record last: where it is, everything is.
-void put_in_place(const fs::path& staging, const fs::path& run) {
-  if (fs::is_directory(staging / "checkpoints")) {
-    fs::remove_all(run / "checkpoints");
-    fs::rename(staging / "checkpoints", run / "checkpoints");
-  }
-  fs::create_directories((run / kRecord).parent_path());
-  fs::rename(staging / kRecord, run / kRecord);
-}
+// A run directory into which a training is put: what is not yet in place waits there under names of
+// its own.
+class Destination {
+ public:
+  explicit Destination(const fs::path& run)
+      : run_(run), staging_(run / ".cache.part"), record_(run / (std::string(kRecord) + ".part")) {}
 
-// Called for each loaded object; the first is the program. Stops after it.
+  const fs::path& staging() const { return staging_; }
+  void clear() const {
+    std::error_code ignored;
+    fs::remove_all(staging_, ignored);
+    fs::remove(record_, ignored);
+  }
+  // The record last: where it is, everything is, and nothing else.
+  void put_in_place() const {
+    fs::remove_all(run_ / "checkpoints");
+    if (fs::is_directory(staging_ / "checkpoints"))
+      fs::rename(staging_ / "checkpoints", run_ / "checkpoints");
+    fs::create_directories(record_.parent_path());
+    fs::rename(staging_ / kRecord, record_);
+    fs::remove_all(staging_);
+    fs::rename(record_, run_ / kRecord);
+  }
+
+ private:
+  fs::path run_, staging_, record_;
+};
+
+// The linker's build ids, in hexadecimal.
+struct BuildIds {
+  std::string program, libraries;
+};
+
+// Called for each loaded object; the program's has no name.
 int take_build_id(dl_phdr_info* info, size_t, void* result) {
+  const std::string_view object = info->dlpi_name == nullptr ? "" : info->dlpi_name;
+  if (object.starts_with("linux-vdso")) return 0;  // the kernel's
+  auto& ids = *static_cast<BuildIds*>(result);
+  std::string& hex = object.empty() ? ids.program : ids.libraries;
   for (int i = 0; i < info->dlpi_phnum; ++i) {
     const auto& segment = info->dlpi_phdr[i];
     if (segment.p_type != PT_NOTE) continue;
@@ -204,20 +239,26 @@ int take_build_id(dl_phdr_info* info, size_t, void* result) {
       const char* name = at + sizeof *note;
       const char* bytes = name + padded(note->n_namesz);
       if (note->n_type == NT_GNU_BUILD_ID && std::string_view(name, 3) == "GNU") {
-        auto& hex = *static_cast<std::string*>(result);
         for (size_t b = 0; b < note->n_descsz; ++b)
           hex += fmt::format("{:02x}", static_cast<unsigned char>(bytes[b]));
-        return 1;
+        return 0;
       }
       at = bytes + padded(note->n_descsz);
     }
   }
-  return 1;
+  return 0;
 }
+
+// Of what is loaded at the start of the program; what it opens later depends on what it does.
+const BuildIds ids_at_start = [] {
+  BuildIds ids;
+  dl_iterate_phdr(take_build_id, &ids);
+  return ids;
+}();
 
 std::string hash_of_program() {
   std::ifstream file("/proc/self/exe", std::ios::binary);
-  scenario::Sha256 hash;
+  Sha256 hash;
   std::array<char, 1 << 16> buffer{};
   do {
     file.read(buffer.data(), buffer.size());
@@ -229,14 +270,14 @@ std::string hash_of_program() {
 }  // namespace
 
 std::string training_key(const TrainingIdentity& identity) {
-  return scenario::sha256("strait training 1\n" + identity_json(identity).dump());
+  return sha256_hex("strait training 1\n" + identity_json(identity).dump());
 }
 
 std::string program_identity() {
   static const std::string identity = [] {
-    std::string build;
-    dl_iterate_phdr(take_build_id, &build);
-    if (build.empty()) build = hash_of_program();
+    std::string build = ids_at_start.program.empty() ? hash_of_program() : ids_at_start.program;
+    if (!ids_at_start.libraries.empty())
+      build += "-" + sha256_hex(ids_at_start.libraries).substr(0, 16);
     return "strait " STRAIT_VERSION " (" STRAIT_GIT_COMMIT ") " + build;
   }();
   return identity;
@@ -260,26 +301,27 @@ bool RunCache::has(const std::string& key) const {
 }
 
 bool RunCache::fetch(const std::string& key, const fs::path& run_directory) {
-  const fs::path folder = root_ / key, staging = run_directory / ".cache.part";
+  const fs::path folder = root_ / key;
+  const Destination destination(run_directory);
   std::error_code ignored;
-  fs::remove_all(staging, ignored);  // of a process that was killed
+  destination.clear();  // of a process that was killed
   if (!is_key(key) || !fs::is_directory(folder, ignored)) return false;
   bool sound = false;
   try {
     const std::optional<Manifest> manifest = read_manifest(folder);
-    sound = manifest && copy_verified(manifest->files, folder, staging);
-    if (sound) put_in_place(staging, run_directory);
+    sound = manifest && copy_verified(manifest->files, folder, destination.staging());
+    if (sound) destination.put_in_place();
   } catch (const std::system_error& error) {
-    fs::remove_all(staging, ignored);
+    destination.clear();
     // Another process may just have pruned the entry: then it is simply not there.
     if (!fs::exists(folder / kManifest, ignored)) return false;
     throw CacheError(fmt::format("cannot take a training from the cache: {}", error.what()));
   }
-  fs::remove_all(staging, ignored);
+  destination.clear();
   if (sound) {
     fs::last_write_time(folder / kManifest, fs::file_time_type::clock::now(), ignored);
-  } else if (fs::is_directory(root_, ignored)) {
-    const auto held = lock(root_);
+  } else if (fs::is_directory(folder, ignored)) {  // not just pruned by another process
+    const Lock held(root_);
     discard(folder);
   }
   return sound;
@@ -291,7 +333,7 @@ void RunCache::store(const std::string& key, const fs::path& run_directory,
   const fs::path folder = root_ / key, part = root_ / fmt::format(".{}.part", key);
   try {
     fs::create_directories(root_);
-    const auto held = lock(root_);
+    const Lock held(root_);
     remove_leftovers(root_);
     if (read_manifest(folder)) return;
     discard(folder);
@@ -333,7 +375,7 @@ RunCache::Pruned RunCache::prune(const PruneRule& rule) {
   Pruned pruned;
   if (!fs::is_directory(root_)) return pruned;
   try {
-    const auto held = lock(root_);
+    const Lock held(root_);
     remove_leftovers(root_);
     const auto remove = [&](const fs::path& folder) {
       pruned.size += size_of(folder);

@@ -33,8 +33,9 @@ struct TrainingIdentity {
 // The name of a training's entry: SHA-256 (hex) of the identity's canonical JSON.
 std::string training_key(const TrainingIdentity& identity);
 
-// "strait VERSION (COMMIT) BUILD": BUILD is the linker's build id of the running program, or the
-// SHA-256 of its file where it has none, so that a rebuilt program never takes old results.
+// "strait VERSION (COMMIT) BUILD-LIBRARIES": BUILD is the linker's build id of the running program, or
+// the SHA-256 of its file where it has none, LIBRARIES a hash of its libraries' build ids, so that
+// neither a rebuilt program nor one with an upgraded library takes old results.
 std::string program_identity();
 
 // What an entry's manifest says beside the files, for people and for the planner of sweeps.
@@ -68,8 +69,8 @@ class RunCache {
   bool has(const std::string& key) const;
 
   // Copies the entry's files into `run_directory`, which exists: record/log.strait and
-  // checkpoints/, replacing those that are there. All are verified before they are put in place by
-  // rename, the record last. False, with nothing left behind, where there is no such entry or it is
+  // checkpoints/, replacing those that are there, also by none. All are verified before they are put
+  // in place by rename, the record last. False, with nothing left behind, where there is no such entry or it is
   // damaged; a damaged one is removed. Throws CacheError where `run_directory` cannot be written.
   bool fetch(const std::string& key, const std::filesystem::path& run_directory);
 

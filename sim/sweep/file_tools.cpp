@@ -1,19 +1,15 @@
 #include "sim/sweep/file_tools.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <fstream>
 #include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
-#include "sim/scenario/sha256.h"
+#include "sim/record/sha256.h"
 
 namespace strait::sweep {
 namespace {
@@ -45,29 +41,10 @@ class Descriptor {
 
 }  // namespace
 
-DirectoryLock::DirectoryLock(const fs::path& directory, double patience_s) {
-  descriptor_ = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor_ < 0) fail(directory, "cannot open ");
-  using Clock = std::chrono::steady_clock;
-  const auto end = Clock::now() + std::chrono::duration<double>(patience_s);
-  for (;;) {
-    if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) break;
-    if (errno == EINTR) continue;
-    if (errno != EWOULDBLOCK) break;  // no locks here
-    if (Clock::now() >= end) return;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  held_ = true;
-}
-
-DirectoryLock::~DirectoryLock() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-}
-
 CopiedFile copy_and_hash(const fs::path& from, const fs::path& to) {
   const Descriptor source(from, O_RDONLY, "cannot read ");
   Descriptor target(to, O_WRONLY | O_CREAT | O_TRUNC, "cannot create ");
-  scenario::Sha256 hash;
+  Sha256 hash;
   CopiedFile copied;
   std::vector<char> buffer(1 << 20);
   for (;;) {

@@ -4,7 +4,7 @@
 #include <map>
 
 #include "sim/network/cost.h"
-#include "sim/scenario/sha256.h"
+#include "sim/record/sha256.h"
 #include "sim/sweep/cache.h"
 #include "sim/sweep/replayable.h"
 
@@ -58,9 +58,9 @@ Plan make_plan(const ParsedSweep& sweep, std::vector<Point> points, const Resolv
       ResolvedTraining training = resolve(point.scenario);
       const std::string hash = scenario::record_hash(training.scenario);
       if (by_hash.emplace(hash, plan.trainings.size()).second) {
-        plan.trainings.push_back({hash.substr(0, key_digits), hash, training.scenario,
-                                  training.cached ? 0 : training.training_seconds,
-                                  training.cached});
+        plan.trainings.push_back(
+            {hash.substr(0, key_digits), hash, training.data_hash, training.scenario,
+             training.cached ? 0 : training.training_seconds, training.cached});
         plan.trainings.back().scenario.name = plan.name;
         resolved.push_back(std::move(training));
       }
@@ -71,7 +71,7 @@ Plan make_plan(const ParsedSweep& sweep, std::vector<Point> points, const Resolv
     planned.name = std::move(point.name);
     planned.labels = std::move(point.labels);
     planned.scenario = with_replayable_fields(resolved[index].scenario, point.scenario);
-    planned.scenario_hash = scenario::sha256(scenario::to_json(planned.scenario).dump());
+    planned.scenario_hash = sha256_hex(scenario::to_json(planned.scenario).dump());
     planned.training = index;
     planned.seconds = replay_seconds(resolved[index], planned.scenario);
     plan.points.push_back(std::move(planned));
@@ -84,6 +84,7 @@ Json to_json(const Plan& plan) {
   for (const PlannedTraining& training : plan.trainings)
     trainings.push_back({{"key", training.key},
                          {"record_hash", training.record_hash},
+                         {"data_hash", training.data_hash},
                          {"directory", "trainings/" + training.key}});
   for (const PlannedPoint& point : plan.points) {
     Json labels = Json::object();

@@ -16,6 +16,7 @@ namespace strait::sweep {
 // A scenario made ready to train, and what it will cost. Given by the caller, who knows the engine.
 struct ResolvedTraining {
   scenario::Scenario scenario;  // shapes, backend and, where the data has been opened, vocabulary
+  std::string data_hash;        // as the record's footer has it; "" where it has not been opened
   double training_seconds = 0;  // of one thread's share of the host; 0: unknown
   double replay_seconds = 0;    // fluid and ideal: of one replay; packet: see below
   uint64_t bytes_per_step = 0, messages_per_step = 0;  // what a packet simulation's cost depends on
@@ -25,7 +26,7 @@ using Resolver = std::function<ResolvedTraining(const scenario::Scenario&)>;
 
 struct PlannedTraining {
   std::string key;  // the beginning of the record hash: its directory
-  std::string record_hash;
+  std::string record_hash, data_hash;
   scenario::Scenario scenario;
   double seconds = 0;  // estimate, 0 where it is cached
   bool cached = false;

@@ -6,10 +6,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <tuple>
 
-#include "sim/scenario/sha256.h"
+#include "sim/record/sha256.h"
 #include "sim/scenario/tables.h"
 
 namespace strait::sweep {
@@ -104,16 +105,22 @@ std::string name_part(const Axis& axis, const AxisValue& value) {
   return slug(axis.name.substr(axis.name.rfind('.') + 1)) + "-" + text;
 }
 
-std::string name_of(const SweepFile& sweep, const Choice& choice, std::set<std::string>& taken) {
+// `taken`: the names so far, and the last number behind each.
+std::string name_of(const SweepFile& sweep, const Choice& choice,
+                    std::map<std::string, int>& taken) {
   std::string name;
   for (size_t a = 0; a < choice.size(); ++a)
     name += fmt::format("{}{}", a == 0 ? "" : "_",
                         name_part(sweep.axes[a], sweep.axes[a].values[choice[a]]));
   if (name.size() > longest_name)
-    name = name.substr(0, longest_name) + "-" + scenario::sha256(name).substr(0, 8);
+    name = name.substr(0, longest_name) + "-" + sha256_hex(name).substr(0, 8);
   if (name.front() == '.') name.front() = '-';  // never hidden, never ".."
-  std::string unique = name;
-  for (int i = 2; !taken.insert(unique).second; ++i) unique = fmt::format("{}-{}", name, i);
+  const auto [first, is_new] = taken.emplace(name, 1);
+  if (is_new) return name;
+  std::string unique;
+  do {
+    unique = fmt::format("{}-{}", name, ++first->second);
+  } while (!taken.emplace(unique, 1).second);
   return unique;
 }
 
@@ -163,12 +170,6 @@ class ProblemBook {
   std::set<std::tuple<std::string, std::string, std::string>> seen_;
 };
 
-const char* name_of(sim::NetworkModel model) {
-  return model == sim::NetworkModel::packet  ? "packet"
-         : model == sim::NetworkModel::fluid ? "fluid"
-                                             : "ideal";
-}
-
 // Points timed by different models are never compared silently.
 void check_one_network_model(const ParsedSweep& sweep, const std::vector<Point>& points,
                              ProblemBook& book) {
@@ -180,13 +181,14 @@ void check_one_network_model(const ParsedSweep& sweep, const std::vector<Point>&
       for (const AxisValue& value : axis.values)
         for (const auto& [path, unused] : value.set)
           if (path == "network" || path == "network.model") place = {"axes", axis.name};
-    book.add(sweep.document.problem(
-                 place,
-                 fmt::format("the network models {} and {}", name_of(model(points.front())),
-                             name_of(model(point))),
-                 "one model a sweep: times of different models do not compare; `strait crosscheck` "
-                 "shows how far they differ"),
-             point.name, false);
+    book.add(
+        sweep.document.problem(
+            place,
+            fmt::format("the network models {} and {}", scenario::model_name(model(points.front())),
+                        scenario::model_name(model(point))),
+            "one model a sweep: times of different models do not compare; `strait crosscheck` "
+            "shows how far they differ"),
+        point.name, false);
     return;
   }
 }
@@ -218,7 +220,7 @@ Points expand(const ParsedSweep& sweep) {
   const std::vector<Choice> choices = choices_of(sweep, result.problems);
   const bool base_is_sound = scenario::parse_document(sweep.base, {}).ok();
   ProblemBook book;
-  std::set<std::string> names;
+  std::map<std::string, int> names;
   for (const Choice& choice : choices) {
     Point point;
     point.name = name_of(sweep.file, choice, names);

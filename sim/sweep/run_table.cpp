@@ -54,7 +54,8 @@ nlohmann::ordered_json figure(const nlohmann::ordered_json& summary, const char*
   return summary.contains(at) ? summary.at(at) : nlohmann::ordered_json();
 }
 
-// "not reached" where a run did not get there; null where it did not ask.
+// "not reached" where a run did not get there, "unknown" where it has no losses; null where it did not
+// ask.
 nlohmann::ordered_json time_to(const nlohmann::ordered_json& summary, double target) {
   if (!summary.contains("targets")) return nullptr;
   for (const auto& row : summary["targets"])

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cctype>
 
-#include "sim/scenario/sha256.h"
+#include "sim/record/sha256.h"
 
 namespace strait::sweep {
 namespace {
@@ -24,7 +24,7 @@ std::string job_name(const SweepDirectory& directory, const Plan& plan, const ch
   for (const char c : plan.name)
     name += std::isalnum(static_cast<unsigned char>(c)) ? std::string(1, c) : "-";
   return fmt::format("strait-{}-{}-{}", name.substr(0, 40),
-                     scenario::sha256(directory.root.string()).substr(0, 8), what);
+                     sha256_hex(directory.root.string()).substr(0, 8), what);
 }
 
 std::string header(const SweepDirectory& directory, const Plan& plan, const std::string& name,

@@ -5,10 +5,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
+#include <map>
 #include <set>
 
 #include "sim/scenario/kinds.h"
@@ -119,35 +117,44 @@ void check_zip(const SweepFile& sweep, Reader& reader) {
 }
 
 void check_exclude(const SweepFile& sweep, Reader& reader) {
+  std::map<std::string, std::set<std::string>> labels;  // by axis
+  for (const Axis& axis : sweep.axes)
+    for (const AxisValue& value : axis.values) labels[axis.name].insert(value.label);
   for (size_t e = 0; e < sweep.exclude.size(); ++e)
     for (const auto& [name, values] : sweep.exclude[e]) {
       const Path here = {"exclude", std::to_string(e), name};
       if (!require_axis(sweep, here, name, reader)) continue;
-      std::vector<std::string> labels;
-      for (const AxisValue& value : find_axis(sweep, name)->values) labels.push_back(value.label);
-      for (const std::string& value : values)
-        if (std::find(labels.begin(), labels.end(), value) == labels.end())
-          reader.report_at(here, in_quotes(value) + ", which is no value of this axis",
-                           fmt::format("{}", fmt::join(labels, ", ")),
-                           scenario::nearest_name(value, labels));
+      for (const std::string& value : values) {
+        if (labels[name].contains(value)) continue;
+        if (reader.full()) return;
+        std::vector<std::string> known;
+        for (const AxisValue& own : find_axis(sweep, name)->values) known.push_back(own.label);
+        reader.report_at(here, in_quotes(value) + ", which is no value of this axis",
+                         fmt::format("{}", fmt::join(known, ", ")),
+                         scenario::nearest_name(value, known));
+      }
     }
 }
 
-// Two axes that set the same field, or a field below one that an earlier axis replaces later.
+// Two axes that set the same field, or a field below one that a later axis replaces.
 void check_conflicts(const SweepFile& sweep, Reader& reader) {
-  std::vector<std::pair<std::string, std::string>> seen;  // path, axis
+  std::map<std::string, std::string> seen;  // path, axis
   for (const Axis& axis : sweep.axes) {
     std::set<std::string> own;
     for (const AxisValue& value : axis.values)
       for (const auto& [path, unused] : value.set) own.insert(path);
-    for (const std::string& path : own)
-      for (const auto& [other, other_axis] : seen)
-        if (other == path || other.starts_with(path + "."))
-          reader.report_at({"axes", axis.name},
-                           fmt::format("an axis that sets {}, as {} does", in_quotes(path),
-                                       in_quotes(other_axis)),
-                           "each field set by one axis");
-    for (const std::string& path : own) seen.emplace_back(path, axis.name);
+    for (const std::string& path : own) {
+      auto other = seen.find(path);
+      if (other == seen.end()) {
+        other = seen.lower_bound(path + ".");
+        if (other == seen.end() || !other->first.starts_with(path + ".")) continue;
+      }
+      reader.report_at({"axes", axis.name},
+                       fmt::format("an axis that sets {}, as {} does", in_quotes(path),
+                                   in_quotes(other->second)),
+                       "each field set by one axis");
+    }
+    for (const std::string& path : own) seen.emplace(path, axis.name);
   }
 }
 
@@ -159,6 +166,11 @@ void check_axes(const SweepFile& sweep, Reader& reader) {
       reader.report_at(
           here, fmt::format("the name {}, which is a column of runs.csv", in_quotes(axis.name)),
           "another name");
+    if (axis.name.starts_with("time_to_"))
+      reader.report_at(
+          here,
+          fmt::format("the name {}, which could be a column of runs.csv", in_quotes(axis.name)),
+          "a name that does not begin with \"time_to_\"");
     if (axis.name == "seed" && axis.labelled)
       reader.report_at(here, "labelled values for \"seed\"", "seeds, or another name");
     std::set<std::string> labels;
@@ -197,20 +209,6 @@ std::optional<scenario::Document> base_document(const ParsedSweep& sweep, const 
   return problems.size() == before ? std::move(document) : std::nullopt;
 }
 
-LoadedText load_text(const std::string& path) {
-  std::error_code error;
-  if (std::filesystem::is_directory(path, error)) return {std::nullopt, "a directory"};
-  std::ifstream file(path, std::ios::binary);
-  if (!file)
-    return {std::nullopt, fmt::format("a file that cannot be opened ({})", std::strerror(errno))};
-  // One byte beyond the limit is enough to see that a file is too large.
-  std::string text(scenario::max_document_bytes + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad()) return {std::nullopt, "a file that cannot be read"};
-  text.resize(static_cast<size_t>(file.gcount()));
-  return {std::move(text), ""};
-}
-
 }  // namespace
 
 std::string SweepResult::text() const {
@@ -233,10 +231,7 @@ SweepResult parse_sweep(std::string_view text, const std::string& file, const Lo
   }
   result.problems.insert(result.problems.end(), reader.problems().begin(), reader.problems().end());
   if (!result.problems.empty()) return result;
-  if (sweep.file.name.empty()) {
-    const std::string stem = std::filesystem::path(file).stem().string();
-    sweep.file.name = stem.empty() || !scenario::valid_utf8(stem) ? "sweep" : stem;
-  }
+  if (sweep.file.name.empty()) sweep.file.name = scenario::name_of_file(file, "sweep");
   auto base = base_document(sweep, loader, result.problems);
   if (!base) return result;
   sweep.base = std::move(*base);
@@ -245,14 +240,14 @@ SweepResult parse_sweep(std::string_view text, const std::string& file, const Lo
 }
 
 SweepResult load_sweep(const std::string& path) {
-  const LoadedText loaded = load_text(path);
+  const LoadedText loaded = scenario::load_text(path);
   if (!loaded.text)
     return {std::nullopt, {{path, 0, "", loaded.problem, "a readable sweep file", ""}}};
-  return parse_sweep(*loaded.text, path, load_text);
+  return parse_sweep(*loaded.text, path, scenario::load_text);
 }
 
 bool looks_like_sweep(const std::string& path) {
-  const LoadedText loaded = load_text(path);
+  const LoadedText loaded = scenario::load_text(path);
   if (!loaded.text) return false;
   std::vector<Problem> ignored;
   const auto document = scenario::read_document(*loaded.text, path, ignored);

@@ -60,10 +60,7 @@ struct SweepResult {
 };
 
 // Gives the text of the file `path`, or why there is none.
-struct LoadedText {
-  std::optional<std::string> text;
-  std::string problem;
-};
+using scenario::LoadedText;
 using Loader = std::function<LoadedText(const std::string& path)>;
 
 // Reads a sweep file: its form, the names in "zip" and "exclude", the paths of the axes. What the
@@ -86,5 +83,7 @@ Json schema();
 std::string value_text(const Json& value);
 
 constexpr size_t max_points = 10'000;
+constexpr size_t max_axes = 32;
+constexpr size_t max_exclusions = 1'000;
 
 }  // namespace strait::sweep

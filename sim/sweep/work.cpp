@@ -48,8 +48,10 @@ void prepare_point(const SweepDirectory& directory, const Plan& plan, const Plan
   fs::remove_all(run);
   fs::create_directories(run);
   write_scenario(run / "scenario.json", point.scenario);
+  std::error_code ignored;  // a file system without links: only a replay of the point needs it
   fs::create_directory_symlink(
-      fs::path("../../trainings") / plan.trainings[point.training].key / "record", run / "record");
+      fs::path("../../trainings") / plan.trainings[point.training].key / "record", run / "record",
+      ignored);
 }
 
 std::vector<std::string> training_command(const Programs& programs, const SweepDirectory& directory,
@@ -80,7 +82,11 @@ std::string error_text(const SweepDirectory& directory, const fs::path& errors) 
   }
   erase_folder(text, fs::absolute(directory.root).lexically_normal().string() + "/");
   erase_folder(text, directory.root.string() + "/");
-  if (text.size() > longest_error) text = text.substr(0, longest_error) + "...";
+  if (text.size() > longest_error) {
+    size_t end = longest_error;
+    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+    text = text.substr(0, end) + "...";  // no half of a UTF-8 character
+  }
   return text;
 }
 

@@ -113,7 +113,9 @@ Json SummaryBook::targets_json() const {
     const std::optional<int64_t> step = validation ? target.validation_step : target.training_step;
     const Nanoseconds time = validation ? target.validation_time : target.training_time;
     row["step"] = step ? Json(*step) : Json(nullptr);
-    row["time_s"] = step ? Json(seconds(time)) : Json("not reached");
+    row["time_s"] = header_.meta ? Json("unknown")
+                    : step       ? Json(seconds(time))
+                                 : Json("not reached");
     rows.push_back(std::move(row));
   }
   return rows;

@@ -1,20 +1,19 @@
 """`strait plot` as a user meets it, on runs made by the built program. Use: command_test.py PATH_OF_STRAIT [unittest arguments]; the
 interpreter must have pandas and matplotlib."""
 
-import csv
 import json
 import os
 import shutil
 import stat
-import subprocess
 import sys
-import tempfile
 import unittest
 from pathlib import Path
 
-import synthetic
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cli"))
 
-STRAIT = Path(sys.argv.pop(1)).resolve()
+import synthetic  # noqa: E402
+from command_case import Case  # noqa: E402
+
 SCENARIO = {
     "name": "plotted", "seed": 3,
     "model": {"layers": 4, "width": 32, "heads": 4, "ffn_width": 64, "context": 32},
@@ -28,41 +27,24 @@ SCENARIO = {
 }
 
 
-class Command(unittest.TestCase):
+class Command(Case):
     def setUp(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="strait plot "))
-        self.addCleanup(shutil.rmtree, self.folder)
-
-    def strait(self, *arguments, **variables):
-        environment = dict(os.environ, STRAIT_CACHE=str(self.folder / "cache"), STRAIT_PYTHON=sys.executable) | variables
-        return subprocess.run([STRAIT, *map(str, arguments)], cwd=self.folder, env=environment, capture_output=True, text=True,
-                              stdin=subprocess.DEVNULL, timeout=300)
-
-    def ok(self, *arguments, **variables):
-        done = self.strait(*arguments, **variables)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        return done
+        super().setUp()
+        self.environment["STRAIT_PYTHON"] = sys.executable
 
     def trained(self, out, **changes):
         scenario = SCENARIO | changes
         if scenario["devices"]["backend"] != "meta":
-            corpus = self.folder / "corpus.txt"
-            corpus.write_text("\n".join(f"line {i} of {i * i % 97} words that say {i % 13} things" for i in range(900)))
-            scenario["data"] = {"corpus": str(corpus), "tokenizer": "byte"}
+            scenario["data"] = {"corpus": str(self.corpus), "tokenizer": "byte"}
         (self.folder / f"{out}.json").write_text(json.dumps(scenario))
         self.ok("run", f"{out}.json", "--out", out, "--quiet")
         return self.folder / out
-
-    def rows(self, path):
-        with open(path, newline="") as file:
-            return list(csv.DictReader(file))
 
 
 class Runs(Command):
     def test_a_run_is_drawn_from_its_own_files(self):
         run = self.trained("run")
-        done = self.ok("plot", run)
-        self.assertIn("step_attribution.svg", done.stdout)
+        self.assertIn("step_attribution.svg", self.ok("plot", run))
         plots = run / "plots"
         self.assertTrue((plots / "index.html").exists())
         steps = [row for row in self.rows(run / "steps.csv") if row["step"] != "1"]
@@ -84,11 +66,11 @@ class Runs(Command):
         self.assertAlmostEqual(float(ratio["step_time_ratio"]), plain["mean_step_s"] / summary["mean_step_s"], places=9)
 
     def test_runs_without_losses_have_the_figures_of_time(self):
-        run = self.trained("meta", devices={"backend": "meta"}, training=SCENARIO["training"] | {"evaluate_every": 0, "targets": []}, output={})
-        done = self.ok("plot", run, "--out", "figures", "--format", "png")
-        self.assertIn("the meta backend computes none", done.stdout)
+        run = self.trained("meta", devices={"backend": "meta"}, training=SCENARIO["training"] | {"evaluate_every": 0}, output={})
+        self.assertIn("the meta backend computes none", self.ok("plot", run, "--out", "figures", "--format", "png"))
         self.assertTrue((self.folder / "figures/pipeline_grid.png").exists())
         self.assertFalse((self.folder / "figures/loss_over_time.png").exists())
+        self.assertNotIn("not reached", (self.folder / "figures/all_runs.csv").read_text())
 
     def test_two_runs_are_one_comparison(self):
         first, second = self.trained("first"), self.trained("second", compression={"pipeline": {"method": "none"}}, output={})
@@ -99,12 +81,10 @@ class Runs(Command):
 class Sweeps(Command):
     def setUp(self):
         super().setUp()
-        corpus = self.folder / "corpus.txt"
-        corpus.write_text("\n".join(f"line {i} of {i * i % 97} words that say {i % 13} things" for i in range(900)))
         base = {key: value for key, value in SCENARIO.items() if key not in ("compression", "output")}
         methods = [{"label": "none", "set": {"compression.pipeline.method": "none"}},
                    {"label": "half", "set": {"compression.pipeline": {"method": "subspace", "ratio": 2}}}]
-        sweep = {"base": base | {"data": {"corpus": str(corpus), "tokenizer": "byte"}},
+        sweep = {"base": base | {"data": {"corpus": str(self.corpus), "tokenizer": "byte"}},
                  "axes": {"method": methods, "network.preset": ["home-80m", "datacenter-100g"], "seed": [1, 2]}}
         (self.folder / "sweep.json").write_text(json.dumps(sweep))
         self.ok("sweep", "sweep.json", "--out", "sweep", "--jobs", "1")

@@ -49,6 +49,14 @@ class Runs(Directories):
         self.assertTrue(math.isnan(targets.loc[4.05, "time_s"]))
         self.assertFalse(targets.loc[4.05, "reached"])
 
+    def test_of_a_run_without_losses_no_target_is_said_to_be_missed(self):
+        path = self.run_directory()
+        summary = json.loads((path / "summary.json").read_text())
+        for target in summary["targets"]:
+            target.update(step=None, time_s="unknown")
+        (path / "summary.json").write_text(json.dumps(summary))
+        self.assertEqual(len(load_run(path).targets), 0)
+
     def test_a_torn_last_line_is_left_out(self):
         path = self.run_directory(finished=False)
         whole = (path / "steps.csv").read_bytes()
@@ -156,6 +164,35 @@ class Sweeps(Directories):
         times = sweep.targets.set_index(["point", "target"])["time_s"]
         self.assertEqual(times["none_80Mbps_2", 4.05], 40.0)
         self.assertTrue(math.isnan(times["subspace-4x_80Mbps_2", 4.05]))
+        table = path / "runs.csv"
+        table.write_text(table.read_text().replace("not reached", "unknown"))
+        self.assertNotIn(("subspace-4x_80Mbps_2", 4.05), load_sweep(path).targets.set_index(["point", "target"]).index)
+
+    def test_networks_of_one_bandwidth_are_told_apart_without_run_directories_too(self):
+        path = self.sweep()
+        shutil.rmtree(path / "runs")
+        (path / "plan.json").unlink()
+        lines = (path / "runs.csv").read_text().splitlines()
+        twice = [f"network.links.latency,{lines[0]}", *(f"{latency},{latency}-{line}" for latency in ("20ms", "50ms") for line in lines[1:])]
+        (path / "runs.csv").write_text("\n".join(twice) + "\n")
+        sweep = load_sweep(path)
+        self.assertIn("80 Mbps, 20 ms latency", sweep.networks)
+        self.assertEqual(len(sweep.networks), 4)
+
+    def test_points_that_are_not_there_have_the_scenario_that_the_sweep_file_writes(self):
+        path = self.sweep()
+        shutil.rmtree(path / "runs")
+        (path / "runs.csv").unlink()
+        values = [{"method": "none"}, {"method": "subspace", "ratio": 8}]
+        places = [{"label": "near", "set": {"network.preset": "home-80m"}}, {"label": "far", "set": {"network.links.latency": "90ms"}}]
+        (path / "sweep.json").write_text(json.dumps({"base": synthetic.scenario("subspace 4x", "1Gbps", 7),
+                                                     "axes": {"compression.pipeline": values, "place": places}}))
+        axes = [{"compression.pipeline": json.dumps(value), "place": place} for value in values for place in ("near", "far")]
+        (path / "plan.json").write_text(json.dumps({"points": [{"name": str(i), "axes": a, "directory": f"runs/{i}"} for i, a in enumerate(axes)]}))
+        runs = load_sweep(path).runs
+        self.assertEqual(list(runs["method"]), ["none", "none", "subspace 8×", "subspace 8×"])
+        self.assertEqual((runs.at[1, "bandwidth_bps"], runs.at[1, "latency_s"], runs.at[1, "seed"]), (1e9, 0.09, 7))
+        self.assertEqual(runs.at[0, "network"], "home-80m")  # which replaces the base's links; its bandwidth is not written
 
     def test_a_method_keeps_its_colour_while_others_have_not_begun(self):
         path = self.sweep()
@@ -166,6 +203,23 @@ class Sweeps(Directories):
         part = load_sweep(path)
         self.assertEqual(part.methods, ["subspace 4x"])
         self.assertEqual(Look(part).colour("subspace 4x"), whole.colour("subspace 4x"))
+
+    def test_a_method_without_a_label_keeps_its_colour_too(self):
+        path = self.sweep()
+        (path / "sweep.json").write_text(json.dumps({"base": {}, "axes": {"compression.pipeline": [{"method": "none"}, {"method": "subspace", "ratio": 4}],
+                                                                          "network.links.bandwidth": list(synthetic.BANDWIDTHS), "seed": [1, 2, 3]}}))
+        plan = json.loads((path / "plan.json").read_text())
+        for point in plan["points"]:
+            method = point["axes"].pop("method")
+            point["axes"]["compression.pipeline"] = '{"method":"none"}' if method == "none" else '{"method":"subspace","ratio":4}'
+        (path / "plan.json").write_text(json.dumps(plan))
+        (path / "runs.csv").unlink()
+        whole = Look(load_sweep(path))
+        for point in (path / "runs").glob("none*"):
+            shutil.rmtree(point)
+        part = load_sweep(path)
+        self.assertEqual(part.methods, ["subspace 4×"])
+        self.assertEqual(Look(part).colour("subspace 4×"), whole.colour("subspace 4×"))
 
     def test_the_same_run_given_twice_counts_once(self):
         path = self.sweep()
@@ -184,6 +238,18 @@ class Sweeps(Directories):
         self.assertEqual(list(sweep.runs["method"]), ["subspace 4×, batch 8", "subspace 4×, batch 16", "subspace 4×, batch 16"])
         self.assertEqual(list(sweep.runs["network"]), ["80 Mbps, fluid", "80 Mbps, packet", "80 Mbps, packet"])
         self.assertEqual(list(sweep.runs["network_seed"]), [0, 0, 5])
+
+    def test_long_values_are_named_shortly_and_stay_different(self):
+        changes = [{}, {"phases": [{"at": 3, "set": {"model.context": 64, "training.optimizer.lr": 0.001}}]},
+                   {"phases": [{"at": 3, "set": {"model.context": 32, "training.optimizer.lr": 0.001}}]}, {"init_from": "/a/folder/far/away/runs/before"}]
+        for number, change in enumerate(changes):
+            synthetic.write_run(self.folder / str(number), "none", "80Mbps", 1)
+            document = synthetic.scenario("none", "80Mbps", 1)
+            document["training"].update(change)
+            (self.folder / str(number) / "scenario.json").write_text(json.dumps(document))
+        sweep = load_sweep(*(self.folder / str(number) for number in range(4)))
+        self.assertEqual(list(sweep.runs["method"]), ["none", "none, phases at 3", "none, phases at 3 #2",
+                                                      "none, init from …er/far/away/runs/before"])
 
     def test_a_short_comparison_beside_a_run_times_steps_and_trains_nothing(self):
         synthetic.write_run(self.folder / "run", "subspace 4x", "80Mbps", 1)

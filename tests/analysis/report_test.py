@@ -4,6 +4,7 @@ the same every time."""
 import csv
 import io
 import itertools
+import json
 import shutil
 import sys
 import tempfile
@@ -110,6 +111,50 @@ class Partial(Folder):
         self.assertIn("one seed: no interval", drawn.title)
         self.assertTrue(drawn.data["low"].isna().all())
 
+    def test_a_table_without_run_directories_is_drawn_as_far_as_it_goes(self):
+        shutil.rmtree(self.folder / "sweep/runs")
+        report = write_report(load_sweep(self.folder / "sweep"), self.folder / "out")
+        self.assertEqual([drawn.name for drawn in report.drawn], ["time_to_target", "loss_over_wire_ratio", "paired_differences"])
+
+    def test_a_training_that_diverges_ends_where_its_loss_does(self):
+        for path in (self.folder / "sweep/runs").glob("none*/evals.csv"):
+            lines = path.read_text().splitlines()
+            path.write_text("\n".join([*lines[:-1], ",".join([*lines[-1].split(",")[:3], "inf", "inf"])]) + "\n")
+        drawn = FIGURES["loss_over_time"](load_sweep(self.folder / "sweep"))
+        assert_readable(self, drawn.figure)
+        self.assertEqual(drawn.data[drawn.data["method"] == "none"]["step"].max(), 2)
+
+    def test_a_target_that_holds_from_the_start_has_no_place_on_a_logarithm(self):
+        for path in (self.folder / "sweep/runs").glob("*/summary.json"):
+            path.write_text(path.read_text().replace('"step": 4, "time_s": 40.0', '"step": 0, "time_s": 0.0'))
+        sweep = load_sweep(self.folder / "sweep")
+        drawn = FIGURES["time_to_target"](sweep)
+        assert_readable(self, drawn.figure)
+        self.assertIn(0.0, set(drawn.data["time_s"]))
+        assert_readable(self, FIGURES["paired_differences"](sweep).figure)
+
+    def test_a_pipeline_of_one_stage_has_no_ratios(self):
+        for path in (self.folder / "sweep/runs").glob("*/summary.json"):
+            summary = json.loads(path.read_text())
+            summary["wire"]["all"] = {"combined": summary["wire"]["all"]["combined"] | {"bytes": 0, "transfer_s": 0.0}}
+            path.write_text(json.dumps(summary))
+        with self.assertRaises(NotApplicable):
+            FIGURES["ratios"](load_sweep(self.folder / "sweep"))
+
+    def test_a_shorter_comparison_is_compared_by_its_later_steps(self):
+        synthetic.write_run(self.folder / "run", "subspace 4x", "80Mbps", 1)
+        short = self.folder / "run/compare/none-own"
+        synthetic.write_run(short, "none", "80Mbps", 1, steps=2)
+        scenario, summary = synthetic.scenario("none", "80Mbps", 1), synthetic.summary("none", "80Mbps", 1)
+        scenario["training"]["steps"] = 2
+        (short / "scenario.json").write_text(json.dumps(scenario))
+        (short / "summary.json").write_text(json.dumps(summary | {"steps": 2, "time_s": 24.0, "mean_step_s": 12.0}))
+        drawn = FIGURES["ratios"](load_sweep(self.folder / "run"))
+        assert_readable(self, drawn.figure)
+        # 8 s over 2 s, not 12 s over 2.5 s: twice as long a first step weighs more among two than among four.
+        self.assertAlmostEqual(drawn.data.at[0, "step_time_ratio"], 4.0, places=9)
+        self.assertTrue(pandas.isna(drawn.data.at[0, "transfer_time_ratio"]))  # neither lists its messages
+
     def test_a_sweep_that_has_only_begun_says_what_is_missing(self):
         shutil.rmtree(self.folder / "sweep/runs")
         (self.folder / "sweep/runs.csv").unlink()
@@ -136,7 +181,7 @@ class Drawing(Folder):
 
     def test_long_names_many_methods_and_many_networks_find_their_place(self):
         rates = ["8Mbps", "80Mbps", "300Mbps", "1Gbps", "16Gbps", "100Gbps", "400Gbps"]
-        names = ["none", *(f"a method with a rather long name {i}" for i in range(9))]
+        names = ["none", *(f"a method with a rather long name {i}" for i in range(8)), "a name " + "without end " * 12]
         lines = ["point,method,network.links.bandwidth,seed,status,steps,path"]
         for (m, method), rate in itertools.product(enumerate(names), rates):
             kind, model = ("none" if m == 0 else "subspace 4x"), f"runs/{m}-{rate}"

@@ -7,12 +7,14 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import pandas
+
 SOURCE = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(SOURCE / "analysis"))
 
 import synthetic  # noqa: E402
 from strait_analysis import load_sweep, paired_differences  # noqa: E402
-from strait_analysis.statistics import mean_interval, pareto_front, student_t_cdf, student_t_quantile  # noqa: E402
+from strait_analysis.statistics import interval_over_seeds, mean_interval, pareto_front, student_t_cdf, student_t_quantile  # noqa: E402
 
 
 class StudentT(unittest.TestCase):
@@ -37,6 +39,16 @@ class StudentT(unittest.TestCase):
         mean, low, high, n = mean_interval([5.0])
         self.assertEqual((mean, n), (5.0, 1))
         self.assertTrue(math.isnan(low) and math.isnan(high))
+
+    def test_values_that_share_a_seed_do_not_count_as_independent(self):
+        # The network's seed alone makes 1, 2, 3; the three seeds of the numerics repeat it. Nine values, but a sample of three:
+        # half width 4.303 / sqrt(3), not 2.306 * 0.866 / 3.
+        index = pandas.MultiIndex.from_product([(1, 2, 3), (7, 8, 9)], names=["seed", "network_seed"])
+        values = pandas.Series([1.0, 2.0, 3.0] * 3, index=index)
+        for series in (values, values.swaplevel()):
+            mean, low, high, n = interval_over_seeds(series)
+            self.assertEqual((mean, n), (2.0, 3))
+            self.assertAlmostEqual(high - mean, 4.3027 / math.sqrt(3), places=4)
 
 
 class Pairs(unittest.TestCase):

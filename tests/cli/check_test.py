@@ -1,22 +1,14 @@
 #!/usr/bin/env python3
-"""verify, crosscheck, export and planning as a user meets them. Needs no network: the corpus is a text that the test writes.
-Usage: check_test.py PATH_OF_STRAIT [unittest arguments]"""
-import csv
+"""verify, crosscheck, export and planning as a user meets them. Usage: check_test.py PATH_OF_STRAIT [unittest arguments]"""
 import json
 import os
 import pathlib
-import shutil
-import signal
 import struct
-import subprocess
-import sys
-import tempfile
-import time
 import unittest
 
-STRAIT = sys.argv.pop(1)
+import command_case
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-WORDS = "the sea was calm and the ship went slowly over the strait while the crew slept under a pale moon".split()
 SCENARIO = {
     "name": "test", "seed": 3,
     "model": {"layers": 4, "width": 32, "heads": 4, "kv_heads": 2, "ffn_width": 64, "context": 32},
@@ -31,22 +23,18 @@ SCENARIO = {
 }
 
 
-class Case(unittest.TestCase):
+class Case(command_case.Case):
     def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="strait check "))
-        self.addCleanup(shutil.rmtree, self.folder, True)
+        super().setUp()
         self.temporary = self.folder / "temporary"
         self.temporary.mkdir()
-        self.corpus = self.folder / "corpus.txt"
-        self.corpus.write_text("\n".join(" ".join(WORDS[(i * j) % len(WORDS)] for j in range(1, 12)) for i in range(1, 400)))
-        self.environment = dict(os.environ, STRAIT_CACHE=str(self.folder / "cache"), TMPDIR=str(self.temporary))
+        self.environment["TMPDIR"] = str(self.temporary)
 
     def tearDown(self):
         self.assertEqual(os.listdir(self.temporary), [], "temporary files are left")
 
     def strait(self, *arguments, expect=0):
-        done = subprocess.run([STRAIT, *map(str, arguments)], cwd=self.folder, env=self.environment, capture_output=True, text=True,
-                              stdin=subprocess.DEVNULL, timeout=300)
+        done = super().strait(*arguments)
         self.assertEqual(done.returncode, expect, done.stdout + done.stderr)
         return done
 
@@ -57,10 +45,6 @@ class Case(unittest.TestCase):
         path.write_text(json.dumps(scenario))
         self.strait("run", path, "--out", out, "--quiet", *arguments, *(word for o in overrides for word in ("--set", o)))
         return self.folder / out
-
-    def rows(self, path):
-        with open(path, newline="") as file:
-            return list(csv.DictReader(file))
 
 
 class Verify(Case):
@@ -109,15 +93,10 @@ class Verify(Case):
 
     def test_a_stopped_run_is_verified_as_far_as_it_got(self):
         self.run_scenario("once", "training.steps=1", "training.optimizer.warmup_steps=0")
-        process = subprocess.Popen([STRAIT, "run", self.folder / "once.json", "--out", "out", "--set", "training.steps=100000"],
-                                   cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True)
+        process = self.start("run", "once.json", "--out", "out", "--set", "training.steps=100000")
         steps = self.folder / "out/steps.csv"
-        deadline = time.time() + 60
-        while time.time() < deadline and not (steps.exists() and steps.read_text().count("\n") > 5):
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        self.wait_for(lambda: steps.exists() and steps.read_text().count("\n") > 5, process)
+        self.interrupt(process)
         done = self.strait("verify", "--quiet", "out")
         self.assertIn("the run was stopped there", done.stdout)
         self.assertNotIn("DIFFERENT", done.stdout)
@@ -125,14 +104,9 @@ class Verify(Case):
 
     def test_ctrl_c_leaves_nothing_behind(self):
         run = self.run_scenario("out", "training.steps=600")
-        process = subprocess.Popen([STRAIT, "verify", run], cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        deadline = time.time() + 60
-        while time.time() < deadline and not list(self.temporary.glob("strait-verify-*/again/record/log.strait")):
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
-        self.assertEqual(process.returncode, 130, output + errors)
+        process = self.start("verify", run)
+        self.wait_for(lambda: list(self.temporary.glob("strait-verify-*/again/record/log.strait")), process)
+        self.interrupt(process)
 
     def test_a_directory_without_a_record_is_wrong_input(self):
         done = self.strait("verify", self.folder, expect=2)
@@ -149,7 +123,8 @@ class Crosscheck(Case):
         ideal, fluid = rows
         self.assertEqual(fluid["message_worst"], "0")
         self.assertEqual(int(ideal["messages"]), 6 * (3 * 4 * 2 + 3 * 2))  # 3 boundaries; clipping sums over all ranks
-        # The figures of the run's own model are those of the run.
+        # The figures of the run's own model are those of the run. Both are written with nine decimals: what is computed from two of
+        # them may differ by one more, and a ratio of times of milliseconds by some 1e-6.
         steps = [float(r["step_s"]) for r in self.rows(run / "steps.csv")]
         self.assertAlmostEqual(float(fluid["first_step_s"]), steps[0], 9)
         self.assertAlmostEqual(float(fluid["run_s"]), sum(steps), 9)
@@ -190,14 +165,9 @@ class Crosscheck(Case):
 
     def test_ctrl_c_leaves_nothing_behind(self):
         run = self.run_scenario("out", "devices.backend=meta", "training.evaluate_every=0", "training.steps=4000")
-        process = subprocess.Popen([STRAIT, "crosscheck", run, "--models", "ideal,fluid"], cwd=self.folder, env=self.environment,
-                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        deadline = time.time() + 60
-        while time.time() < deadline and not list(self.temporary.glob("strait-crosscheck-*/fluid/steps.csv")):
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
-        self.assertEqual(process.returncode, 130, output + errors)
+        process = self.start("crosscheck", run, "--models", "ideal,fluid")
+        self.wait_for(lambda: list(self.temporary.glob("strait-crosscheck-*/fluid/steps.csv")), process)
+        self.interrupt(process)
 
 
 class Export(Case):

@@ -1,20 +1,13 @@
 #!/usr/bin/env python3
-"""The command line as a user meets it: exit statuses, error texts, files, repeatability, interruption. Needs no network:
-the corpus is a text that the test writes. Usage: command_test.py PATH_OF_STRAIT [unittest arguments]"""
-import csv
+"""The command line as a user meets it: exit statuses, error texts, files, repeatability, interruption.
+Usage: command_test.py PATH_OF_STRAIT [unittest arguments]"""
 import json
 import os
-import pathlib
-import shutil
-import signal
+import re
 import subprocess
-import sys
-import tempfile
-import time
 import unittest
 
-STRAIT = sys.argv.pop(1)
-WORDS = "the sea was calm and the ship went slowly over the strait while the crew slept under a pale moon".split()
+from command_case import STRAIT, Case
 
 
 def scenario(corpus, **changes):
@@ -42,26 +35,14 @@ def scenario(corpus, **changes):
     return base
 
 
-class Commands(unittest.TestCase):
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="strait test "))
-        self.addCleanup(shutil.rmtree, self.folder, True)
-        self.corpus = self.folder / "corpus.txt"
-        self.corpus.write_text("\n".join(" ".join(WORDS[(i * j) % len(WORDS)] for j in range(1, 12)) for i in range(1, 400)))
-        self.environment = dict(os.environ, STRAIT_CACHE=str(self.folder / "cache"))
-
-    def strait(self, *arguments):
-        return subprocess.run([STRAIT, *map(str, arguments)], cwd=self.folder, env=self.environment, capture_output=True, text=True,
-                              stdin=subprocess.DEVNULL, timeout=300)
-
+class Commands(Case):
     def write(self, name="scenario.json", **changes):
         path = self.folder / name
         path.write_text(json.dumps(scenario(self.corpus, **changes), indent=1))
         return path
 
     def run_ok(self, out, *arguments, **changes):
-        done = self.strait("run", self.write(**changes), "--out", out, "--no-cache", *arguments)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.ok("run", self.write(**changes), "--out", out, "--no-cache", *arguments)
         return self.folder / out
 
     def same_tables(self, first, second):
@@ -74,10 +55,6 @@ class Commands(unittest.TestCase):
         for text in texts:
             self.assertIn(text, done.stderr)
         self.assertFalse((self.folder / "runs").exists())
-
-    def rows(self, path):
-        with open(path, newline="") as file:
-            return list(csv.DictReader(file))
 
     def test_a_run_leaves_the_files_of_the_design(self):
         run = self.run_ok("out")
@@ -133,15 +110,10 @@ class Commands(unittest.TestCase):
 
     def test_an_interrupted_run_goes_on_to_the_same_bytes(self):
         whole = self.run_ok("whole", training__steps=40)
-        scenario = self.write(training__steps=40)
-        process = subprocess.Popen([STRAIT, "run", scenario, "--out", "out", "--no-cache"], cwd=self.folder, env=self.environment,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        while not (self.folder / "out/steps.csv").exists() or len(self.rows(self.folder / "out/steps.csv")) < 5:
-            self.assertIsNone(process.poll())
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
-        self.assertEqual(process.returncode, 130, output)
-        self.assertIn("strait run --resume out", output)
+        process = self.start("run", self.write(training__steps=40), "--out", "out", "--no-cache")
+        steps = self.folder / "out/steps.csv"
+        self.wait_for(lambda: steps.exists() and steps.read_text().count("\n") > 5, process)
+        self.assertIn("strait run --resume out", self.interrupt(process))
         other = self.strait("run", self.write("other.json", training__steps=40, seed=4), "--out", "out", "--resume")
         self.assertEqual(other.returncode, 2, other.stdout)
         self.assertIn("of another training", other.stderr)
@@ -149,6 +121,35 @@ class Commands(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.same_tables(whole, self.folder / "out")
         self.assertFalse((self.folder / "out/checkpoints").exists())  # it held nothing but the one of the interruption
+
+    def test_a_finished_training_is_not_overwritten_by_another_one(self):
+        record = self.run_ok("out") / "record/log.strait"
+        kept = record.read_bytes()
+        other = self.strait("run", self.write(seed=4), "--out", "out", "--resume", "--no-cache")
+        self.assertEqual(other.returncode, 2, other.stdout)
+        self.assertIn("out/record/log.strait: this record is of another training", other.stderr)
+        self.corpus.write_text(self.corpus.read_text().replace("moon", "noon"))
+        other = self.strait("run", self.write(), "--out", "out", "--resume", "--no-cache")
+        self.assertEqual(other.returncode, 2, other.stdout)
+        self.assertEqual(record.read_bytes(), kept)
+
+    def test_progress_says_what_this_machine_does(self):
+        """Tokens where it computes them, steps where it does not: on the meta backend, of a training from the cache, in a replay."""
+        line = re.compile(r"^step 6/6 \| (loss [0-9.]+ \| )?virtual .* \(step 6\) \| [0-9.e+]+ (tokens|steps)/s here", re.MULTILINE)
+        said = {}
+        said["trained"] = self.ok("run", self.write(), "--out", "out")
+        said["cached"] = self.ok("run", self.write(), "--out", "again")
+        said["replayed"] = self.ok("replay", "out")
+        said["planned"] = self.ok("run", self.write(devices__backend="meta", training__evaluate_every=0), "--out", "meta")
+        found = {name: line.search(text) for name, text in said.items()}
+        self.assertTrue(all(found.values()), said)
+        self.assertEqual({name: match.group(2) for name, match in found.items()},
+                         {"trained": "tokens", "cached": "steps", "replayed": "steps", "planned": "steps"})
+        self.assertEqual({name for name, match in found.items() if match.group(1)}, {"trained", "cached", "replayed"})
+
+    def test_a_name_is_that_of_one_folder(self):
+        self.ok("run", self.write(), "--set", "name=../a/b", "--quiet")
+        self.assertEqual(os.listdir(self.folder / "runs"), ["-.-a-b"])
 
     def test_a_training_starts_from_a_checkpoint_and_changes_on_the_way(self):
         first = self.run_ok("a", training__checkpoint_every=6)
@@ -164,6 +165,39 @@ class Commands(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         for text in ("subspace rank 4", "none", "home-80m", "datacenter-100g", "summary.json"):
             self.assertIn(text, done.stdout)
+
+        # Nothing can be measured of what is not computed.
+        measured = self.ok("run", self.write(output__compare_networks=["datacenter-100g"], devices__timing="measured"), "--out", "measured")
+        self.assertIn("datacenter-100g", measured)
+        self.assertNotIn("none", measured)
+
+    def test_the_closing_table_counts_the_tokens_and_bytes_of_all_phases(self):
+        """Three of six steps have twice the context: 1.5 times the tokens and bytes of one that keeps it."""
+        changed = self.write(output__compare_networks=["datacenter-100g"], training__phases=[{"at": 4, "set": {"model.context": 64}}])
+        rows = [line.split() for line in self.ok("run", changed, "--out", "out").splitlines() if "home-80m" in line]
+        summary = json.loads((self.folder / "out/summary.json").read_text())
+        self.assertEqual(summary["tokens"], 6 * 8 * 32 * 1.5)
+        own = rows[0]
+        self.assertEqual(own[:4], ["subspace", "rank", "4", "home-80m"])
+        self.assertEqual(float(own[4]), float(f"{sum(summary['bytes'].values()) / 6 / 1e3:.3g}"))
+        self.assertEqual(own[5], "kB")
+        self.assertEqual(rows[1][:4], ["none,", "phase", "1", "home-80m"])
+
+    def test_the_closing_table_counts_the_steps_that_it_leaves_out_as_later_ones(self):
+        """Windows grow over many steps of packet-level TCP: steps 2 to 6 are 7 % longer here than the mean of 60. What is said of 60 steps
+        after 40 is to be what 60 simulated ones take, to 2 %."""
+        changes = {"training__steps": 60, "training__batch": 512, "training__microbatches": 8, "training__evaluate_every": 0, "parallel__schedule": "gpipe",
+                   "network__model": "packet", "network__links": {"mtu": "4000B"}, "devices__backend": "meta", "data": None,
+                   "model__vocabulary": 257, "output__messages": "none"}
+        plain = self.run_ok("plain", compression__pipeline={"method": "none"}, **changes)
+        out = self.ok("run", self.write(output__compare_networks=["datacenter-100g"], **changes))
+        (row,) = [line.split() for line in out.splitlines() if line.startswith("none") and "home-80m" in line]
+        self.assertIn("* 40 steps simulated, the rest as the last quarter of them", out)
+        step = float(row[4]) * {"s": 1, "ms": 1e-3}[row[5]]
+        ends = [float(r["time_s"]) for r in self.rows(plain / "steps.csv")]
+        mean = (ends[-1] - ends[0]) / 59
+        self.assertAlmostEqual(step / mean, 1, delta=0.02)
+        self.assertGreater((ends[5] - ends[0]) / 5 / mean, 1.05)  # or the case says nothing
 
     def test_measured_devices_and_bf16_run(self):
         run = self.run_ok("out", devices__timing="measured", devices__precision="bf16", compression__pipeline={"method": "none"})
@@ -206,22 +240,16 @@ class Commands(unittest.TestCase):
         data = bytearray(log.read_bytes())
         data[len(data) // 2] ^= 0xFF
         log.write_bytes(data)
-        simulator = pathlib.Path(STRAIT).with_name("strait-sim")
-        done = subprocess.run([simulator, run], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+        done = subprocess.run([STRAIT.with_name("strait-sim"), run], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
         self.assertEqual(done.returncode, 2)
         self.assertIn("log.strait", done.stderr)
         self.assertIn("byte", done.stderr)
 
     def test_ctrl_c_ends_cleanly_with_whole_files(self):
-        process = subprocess.Popen([STRAIT, "run", self.write(training__steps=100000), "--out", "out"], cwd=self.folder, env=self.environment,
-                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = self.start("run", self.write(training__steps=100000), "--out", "out")
         steps = self.folder / "out/steps.csv"
-        deadline = time.time() + 60
-        while time.time() < deadline and not (steps.exists() and steps.read_text().count("\n") > 3):
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=120)
-        self.assertEqual(process.returncode, 130, output + errors)
+        self.wait_for(lambda: steps.exists() and steps.read_text().count("\n") > 3, process)
+        self.interrupt(process)
         text = steps.read_text()
         self.assertTrue(text.endswith("\n"))
         self.assertEqual(len({line.count(",") for line in text.splitlines()}), 1)

@@ -36,6 +36,7 @@ ModelTimes times(const std::string& model, const std::vector<double>& transfers,
   return t;
 }
 
+// 1e-12 in this file: far above what doubles lose near 1, far below any figure that is compared.
 TEST(Crosscheck, DisagreementIsRelativeToTheReference) {
   // Relative differences: 0, +10 %, -20 %, +50 %.
   const Disagreement d = disagreement(times("fluid", {1.0, 1.1, 0.8, 3.0}, {5, 2, 4}),
@@ -88,9 +89,9 @@ TEST(Crosscheck, FilesOfASimulationAreRead) {
   write_file(folder.file("messages.csv"), kMessages);
   write_file(folder.file("steps.csv"),
              "step,step_s\n1,0.500000000\n2,0.250000000\n3,0.750000000\n");
-  write_file(
-      folder.file("summary.json"),
-      R"({"targets": [{"loss": 5.0, "time_s": 12.5}, {"loss": 4.0, "time_s": "not reached"}]})");
+  write_file(folder.file("summary.json"),
+             R"({"targets": [{"loss": 5.0, "time_s": 12.5}, {"loss": 4.0, "time_s": "not reached"},
+                      {"loss": 3.0, "time_s": "unknown"}]})");
   const ModelTimes t = read_times(folder.path(), "fluid");
   ASSERT_EQ(t.messages.size(), 3u);
   EXPECT_EQ(t.messages[0].bytes, 70u) << "by sender, then in the sender's order";

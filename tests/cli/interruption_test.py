@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """kill -9 at random moments: a run and a sweep that are killed and started again end with the same bytes as those that were
 left alone, and nothing temporary stays. Usage: interruption_test.py PATH_OF_STRAIT [unittest arguments]
-KILLS (default 40): how often altogether. SEED: of the moments; printed, so that a failure can be repeated."""
+KILLS (default 16): how often altogether. SEED: of the moments; printed, so that a failure can be repeated."""
 import hashlib
 import json
 import os
@@ -16,7 +16,7 @@ import time
 import unittest
 
 STRAIT = sys.argv.pop(1)
-KILLS = int(os.environ.get("KILLS", "40"))
+KILLS = int(os.environ.get("KILLS", "16"))
 SEED = int(os.environ.get("SEED", "1"))
 WORDS = "one ship after another left the harbour before the storm came over the strait and the lights went out".split()
 
@@ -33,19 +33,35 @@ SCENARIO = {
     "devices": {"backend": "cpu"},
     "output": {"messages": "all", "timeline_steps": [1, 2], "diagnose_every": 10},
 }
-# What two runs of one scenario may differ in: host time, and the times that the host took for each operation.
-HOST_ONLY = {"summary.json": ("host",), "manifest.json": ("host_seconds", "record")}
+SWEEP = {
+    "base": SCENARIO,
+    "axes": {
+        "method": [{"label": "none", "set": {"compression.pipeline": {"method": "none"}}},
+                   {"label": "subspace", "set": {"compression.pipeline": {"method": "subspace", "rank": 8}}}],
+        "seed": [5, 6],
+        "network.links.bandwidth": ["80Mbps", "1Gbps", "16Gbps"],
+    },
+}
+
+
+def host_only(document, path):
+    """Removes what two runs of one scenario may differ in: host time, and with how many threads a sweep let its trainings run."""
+    if path.name == "summary.json":
+        document.pop("host", None)
+    elif path.name == "manifest.json":
+        document.pop("host_seconds", None)
+        document.pop("record", None)
+    elif path.parts[-2:-1] == ("trainings",) or path.parts[-3:-2] == ("trainings",):
+        document.get("devices", {}).pop("host_threads", None)
+    return document
 
 
 def content(path):
     """The file without what belongs to the host; None for the record, which holds the host's times of every operation."""
     if path.name == "log.strait":
         return None
-    if path.name in HOST_ONLY:
-        document = json.loads(path.read_text())
-        for key in HOST_ONLY[path.name]:
-            document.pop(key, None)
-        return json.dumps(document)
+    if path.suffix == ".json":
+        return json.dumps(host_only(json.loads(path.read_text()), path))
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -83,9 +99,8 @@ class Interruption(unittest.TestCase):
             process.communicate()
             return True
 
-    def kill_and_compare(self, name, arguments, kills, prepare=lambda cache: None):
+    def kill_and_compare(self, name, arguments, kills):
         """`arguments(out)` starts or goes on; `kills` kills in rounds, each round ending in a comparison."""
-        prepare("cache-whole")
         begin = time.monotonic()
         self.finish(arguments(f"{name}-whole"), "cache-whole")
         longest = 0.9 * (time.monotonic() - begin)
@@ -94,7 +109,6 @@ class Interruption(unittest.TestCase):
         while done < kills:
             rounds += 1
             out, cache = f"{name}-{rounds}", f"cache-{name}-{rounds}"
-            prepare(cache)
             for _ in range(min(5, kills - done)):
                 if not self.start_and_kill(arguments(out), cache, longest):
                     break
@@ -111,6 +125,10 @@ class Interruption(unittest.TestCase):
         (self.folder / "scenario.json").write_text(json.dumps(SCENARIO))
         self.kill_and_compare("run", lambda out: ["run", "scenario.json", "--out", out, "--resume", "--no-cache", "--quiet"],
                               (KILLS + 1) // 2)
+
+    def test_a_sweep(self):
+        (self.folder / "sweep.json").write_text(json.dumps(SWEEP))
+        self.kill_and_compare("sweep", lambda out: ["sweep", "sweep.json", "--out", out, "--jobs", "2", "--quiet"], KILLS // 2)
 
 
 if __name__ == "__main__":

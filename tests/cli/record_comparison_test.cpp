@@ -114,6 +114,15 @@ TEST_F(RecordComparisonTest, EveryKindOfDifferenceIsNamedWithItsPlace) {
               HasSubstr("step 1: rank 1: 2 entries, again 1"));
 }
 
+TEST_F(RecordComparisonTest, NoFingerprintDiffersWithoutBeingTold) {
+  std::vector<Frame> other = whole();
+  frame<RecordHeader>(other).meta = true;
+  const RecordComparison c = compare(whole(), other);
+  EXPECT_THAT(c.first_difference(),
+              HasSubstr("what was run: the fingerprints differ, though nothing"));
+  expect_consistent(c);
+}
+
 TEST_F(RecordComparisonTest, TheEarliestOfSeveralDifferencesIsTold) {
   std::vector<Frame> other = whole();
   frame<StepLog>(other, 1).loss = 9;

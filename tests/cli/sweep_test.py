@@ -1,50 +1,33 @@
 #!/usr/bin/env python3
-"""Sweeps, replays and the cache as a user meets them: files, errors, repeatability, interruption, kills. Needs no network: the
-corpus is a text that the test writes. Usage: sweep_test.py PATH_OF_STRAIT [unittest arguments]"""
-import csv
+"""Sweeps, replays and the cache as a user meets them: files, errors, repeatability, interruption, kills.
+Usage: sweep_test.py PATH_OF_STRAIT [unittest arguments]"""
+import fcntl
 import json
 import os
-import pathlib
 import shutil
-import signal
 import subprocess
-import sys
-import tempfile
 import time
 import unittest
 
-STRAIT = sys.argv.pop(1)
-WORDS = "the sea was calm and the ship went slowly over the strait while the crew slept under a pale moon".split()
+from command_case import STRAIT, Case
+
 NONE = {"label": "none", "set": {"compression.pipeline.method": "none"}}
 SUBSPACE = {"label": "subspace 4", "set": {"compression.pipeline.method": "subspace", "compression.pipeline.rank": 4}}
 TRACES = ("steps.csv", "evals.csv", "ranks.csv", "links.csv", "messages.csv", "timeline.json")
 
 
-class Sweeps(unittest.TestCase):
+class Sweeps(Case):
     def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="strait sweep "))
-        self.addCleanup(shutil.rmtree, self.folder, True)
-        corpus = self.folder / "corpus.txt"
-        corpus.write_text("\n".join(" ".join(WORDS[(i * j) % len(WORDS)] for j in range(1, 12)) for i in range(1, 400)))
+        super().setUp()
         self.base = {
             "seed": 3,
             "model": {"layers": 4, "width": 32, "heads": 4, "ffn_width": 64, "context": 32},
-            "data": {"corpus": str(corpus), "tokenizer": "byte"},
+            "data": {"corpus": str(self.corpus), "tokenizer": "byte"},
             "training": {"steps": 8, "batch": 8, "microbatches": 4, "evaluate_every": 4, "evaluate_batches": 2,
                          "optimizer": {"lr": 3e-3, "warmup_steps": 2}, "targets": [5.5, 1.0]},
             "parallel": {"pipeline": 4},
             "network": {"model": "fluid", "preset": "home-80m"},
             "devices": {"backend": "cpu"}}
-        self.environment = dict(os.environ, STRAIT_CACHE=str(self.folder / "cache"))
-
-    def strait(self, *arguments, **options):
-        return subprocess.run([STRAIT, *map(str, arguments)], cwd=self.folder, env=self.environment, capture_output=True, text=True,
-                              stdin=subprocess.DEVNULL, timeout=300, **options)
-
-    def ok(self, *arguments):
-        done = self.strait(*arguments)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        return done.stdout
 
     def write(self, name="sweep.json", **keys):
         sweep = {"base": self.base, "axes": {"method": [NONE, SUBSPACE], "network.links.bandwidth": ["80Mbps", "300Mbps", "1Gbps"]}}
@@ -53,15 +36,11 @@ class Sweeps(unittest.TestCase):
         path.write_text(json.dumps(sweep, indent=1))
         return path
 
-    def run_once(self, **changes):
+    def run_once(self):
         path = self.folder / "base.json"
         path.write_text(json.dumps(self.base))
         self.ok("run", path, "--out", "run", "--quiet")
         return self.folder / "run"
-
-    def rows(self, path):
-        with open(path, newline="") as file:
-            return list(csv.DictReader(file))
 
     def files(self, root):
         """Everything that must not depend on how the sweep went: all traces and the table."""
@@ -85,7 +64,7 @@ class Sweeps(unittest.TestCase):
 
     def test_a_replay_needs_the_record_alone(self):
         run = self.run_once()
-        (self.folder / "corpus.txt").unlink()
+        self.corpus.unlink()
         shutil.rmtree(self.folder / "cache")
         out = self.ok("replay", run, "--set", "network.preset=datacenter-100g", "--set", "devices.timing.device=H100")
         self.assertIn("replays/datacenter-100g_H100", out)
@@ -136,7 +115,7 @@ class Sweeps(unittest.TestCase):
         for name in TRACES:
             self.assertEqual((point / name).read_bytes(), (self.folder / "alone" / name).read_bytes(), name)
             self.assertEqual((point / name).read_bytes(), (self.folder / "again" / name).read_bytes(), name)
-        shown = subprocess.run([pathlib.Path(STRAIT).with_name("strait-sim"), point, "--out", self.folder / "direct"], capture_output=True)
+        shown = subprocess.run([STRAIT.with_name("strait-sim"), point, "--out", self.folder / "direct"], capture_output=True)
         self.assertEqual(shown.returncode, 0, shown.stderr)
 
     def test_the_table_does_not_depend_on_the_number_of_jobs(self):
@@ -162,11 +141,11 @@ class Sweeps(unittest.TestCase):
         (self.folder / "bad/trainings" / keys[1] / "record/log.strait").unlink()
         (self.folder / "bad/trainings" / keys[1] / "record/log.strait").mkdir()
         shutil.rmtree(self.folder / "bad/runs/seed-2")
-        done = self.strait("sweep", sweep, "--out", "bad")
+        done = self.strait("sweep", sweep, "--out", "bad/")
         self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
         rows = self.rows(self.folder / "bad/runs.csv")
         self.assertEqual([row["status"] == "ok" for row in rows], [True, False, True])
-        self.assertIn("log.strait", rows[1]["status"])
+        self.assertIn(f" trainings/{keys[1]}/record/log.strait", rows[1]["status"])
         self.assertNotIn(str(self.folder), rows[1]["status"])
         self.assertIn("seed-2", rows[1]["path"])
         self.assertEqual(rows[1]["final_loss"], "")
@@ -194,6 +173,12 @@ class Sweeps(unittest.TestCase):
         done = self.strait("sweep", self.write(axes={"seed": [1]}), "--out", "out")
         self.assertEqual(done.returncode, 2)
         self.assertIn("another sweep", done.stderr)
+        text = self.corpus.read_text()
+        self.corpus.write_text(text.replace("moon", "noon"))
+        done = self.strait("sweep", self.write(), "--out", "out")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("was begun with other data", done.stderr)
+        self.corpus.write_text(text)
         (self.folder / "other").mkdir()
         (self.folder / "other/precious").write_text("1")
         self.assertEqual(self.strait("sweep", self.write(), "--out", "other").returncode, 2)
@@ -210,18 +195,20 @@ class Sweeps(unittest.TestCase):
         self.ok("sweep", self.write(), "--out", "out")
         rows = self.rows(self.folder / "out/runs.csv")
         self.assertEqual({row["final_loss"] for row in rows}, {""})
+        self.assertEqual({row["time_to_1_s"] for row in rows}, {"unknown"})
         self.assertTrue(all(float(row["time_s"]) > 0 for row in rows))
 
+    def test_one_process_at_a_time_writes_into_a_sweep_s_directory(self):
+        (self.folder / "out").mkdir()
+        other = os.open(self.folder / "out", os.O_RDONLY)
+        self.addCleanup(os.close, other)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        done = self.strait("sweep", self.write(), "--out", "out")
+        self.assertEqual(done.returncode, 2, done.stdout)
+        self.assertIn("another process is writing", done.stderr)
+        self.assertEqual(os.listdir(self.folder / "out"), [])
+
     # ---- interruption
-
-    def start(self, *arguments):
-        return subprocess.Popen([STRAIT, *map(str, arguments)], cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    def wait_for(self, condition, process):
-        deadline = time.time() + 60
-        while time.time() < deadline and process.poll() is None and not condition():
-            time.sleep(0.01)
 
     def test_ctrl_c_stops_the_children_and_the_same_command_goes_on(self):
         self.base["training"].update(steps=1500, checkpoint_every=200)
@@ -229,9 +216,7 @@ class Sweeps(unittest.TestCase):
         process = self.start("sweep", sweep, "--out", "out")
         logs = lambda: list((self.folder / "out/trainings").glob("*/record/log.strait"))
         self.wait_for(lambda: any(p.stat().st_size > 2000 for p in logs()), process)
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
-        self.assertEqual(process.returncode, 130, output + errors)
+        output = self.interrupt(process)
         sizes = [p.stat().st_size for p in logs()]
         time.sleep(0.3)
         self.assertEqual([p.stat().st_size for p in logs()], sizes, "a child goes on")
@@ -239,27 +224,25 @@ class Sweeps(unittest.TestCase):
         self.ok("sweep", sweep, "--out", "out")
         self.assertEqual({row["steps"] for row in self.rows(self.folder / "out/runs.csv")}, {"1500"})
 
-    def test_killed_at_any_moment_it_goes_on_to_the_same_files(self):
-        self.base["training"].update(steps=150, checkpoint_every=40)
-        sweep = self.write()
-        self.ok("sweep", sweep, "--out", "reference", "--quiet")
-        reference = self.files(self.folder / "reference")
-        shutil.rmtree(self.folder / "cache/trainings")
-        kills = 0
-        for pause in (0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.25, 0.35):
-            process = self.start("sweep", sweep, "--out", "out", "--quiet")
-            time.sleep(pause)
-            kills += process.poll() is None
-            process.kill()
-            process.communicate(timeout=60)
-            for table in (self.folder / "out").glob("runs.csv"):
-                text = table.read_text()
-                self.assertTrue(text.endswith("\n"))
-                self.rows(table)
-        self.assertGreater(kills, 2)
-        self.ok("sweep", sweep, "--out", "out", "--quiet")
-        self.assertEqual(self.files(self.folder / "out"), reference)
-        self.assertEqual(self.leftovers(self.folder / "out"), [])
+    def test_who_starts_it_may_ignore_its_children(self):
+        done = subprocess.run(["bash", "-c", 'trap "" CHLD; exec "$0" "$@"', STRAIT, "sweep", self.write(), "--out", "out", "--quiet"],
+                              cwd=self.folder, env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_what_it_submits_does_not_end_with_it(self):
+        """Also where sbatch lies in the same folder: what marks our children, so that they end with us, is not handed on."""
+        programs = self.folder / "bin"
+        programs.mkdir()
+        for name in ("strait", "strait-sim"):
+            shutil.copy(STRAIT.with_name(name), programs)
+        for name, text in (("sbatch", f'env > "{self.folder}/seen"; exit 1'), ("squeue", "exit 0")):
+            (programs / name).write_text(f"#!/bin/bash\n{text}\n")
+            (programs / name).chmod(0o755)
+        done = subprocess.run([programs / "strait", "sweep", self.write(), "--out", "out", "--launcher", "slurm"], cwd=self.folder,
+                              env=self.environment | {"PATH": f"{programs}:{os.environ['PATH']}"}, capture_output=True, text=True,
+                              stdin=subprocess.DEVNULL, timeout=60)
+        self.assertIn("sbatch did not take", done.stderr)
+        self.assertNotIn("STRAIT_PARENT", (self.folder / "seen").read_text())
 
     # ---- cache
 
@@ -276,9 +259,23 @@ class Sweeps(unittest.TestCase):
         self.assertEqual(self.files(self.folder / "a"), self.files(self.folder / "c"))
         self.assertEqual(self.strait("cache", "prune").returncode, 2)
         self.assertEqual(self.strait("cache", "prune", "--keep", "lots").returncode, 2)
+        for days in ("1e300", "nan", "-2"):
+            self.assertEqual(self.strait("cache", "prune", f"--older-than={days}").returncode, 2, days)
         self.assertIn("0 trainings removed", self.ok("cache", "prune", "--older-than", "1"))
         self.assertIn("2 trainings removed", self.ok("cache", "prune", "--keep", "1kB"))
         self.assertIn("0 trainings", self.ok("cache", "list"))
+
+    def test_sweeps_at_the_same_time_share_the_cache(self):
+        sweep, outs = self.write(), ("a", "b", "c")
+        processes = [self.start("sweep", sweep, "--out", out, "--jobs", "2", "--quiet") for out in outs]
+        for process in processes:
+            output, errors = process.communicate(timeout=120)
+            self.assertEqual(process.returncode, 0, output + errors)
+            self.assertEqual(errors, "")
+        for out in outs[1:]:
+            self.assertEqual(self.files(self.folder / out), self.files(self.folder / "a"))
+        names = sorted(path.name for path in (self.folder / "cache/trainings").iterdir())
+        self.assertEqual([len(name) for name in names], [64, 64])
 
 
 if __name__ == "__main__":

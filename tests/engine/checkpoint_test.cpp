@@ -5,11 +5,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <fstream>
-#include <optional>
+#include <functional>
 
 #include "engine/data/files.h"
 #include "tests/engine/pipeline.h"
+#include "tests/temporary_directory.h"
 
 namespace strait::testing {
 namespace {
@@ -51,28 +51,8 @@ Outcome run(const std::vector<TrainingPhase>& phases, const Options& options = {
 }
 
 TrainingConfig config(const std::string& method, DType dtype, int pipeline = 3) {
-  TrainingConfig c = tiny(pipeline, method, dtype);
-  c.steps = 7;
-  c.evaluate_every = 2;
-  c.evaluate_batches = 2;
-  c.clip_norm = 1.0;
-  c.learning_rate = {LearningRateSchedule::Kind::cosine, 1e-2, 2, 7, 0.1};
-  return c;
+  return tiny_run(pipeline, method, dtype, 7, 2);
 }
-
-class Folder {
- public:
-  Folder() {
-    std::string pattern = (fs::temp_directory_path() / "checkpoint-XXXXXX").string();
-    if (!mkdtemp(pattern.data())) throw std::runtime_error("cannot make " + pattern);
-    path_ = pattern;
-  }
-  ~Folder() { fs::remove_all(path_); }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
 
 CheckpointManifest manifest(const TrainingConfig& c, const Snapshot& s) {
   CheckpointManifest m;
@@ -118,7 +98,7 @@ TEST(Checkpoint, ATrainingGoesOnBitForBitFromEveryCheckpointOnDisk) {
       ASSERT_EQ(whole.snapshots.size(), 3u);  // after 3 and 6, and after the last step, 7
       EXPECT_EQ(whole.snapshots.back().step, 7);
       for (const Snapshot& s : whole.snapshots) {
-        Folder folder;
+        const TemporaryDirectory folder;
         const fs::path written = write_checkpoint(folder.path(), s, manifest(c, s));
         const Snapshot read = read_checkpoint(written, true);
         EXPECT_EQ(read.tokens, static_cast<uint64_t>(s.step * c.batch * c.shape.context));
@@ -132,7 +112,8 @@ TEST(Checkpoint, BelongsToNoGrid) {
   const HashedTokens data(one.shape);
   const Outcome whole = run({{one, &data}}, {.checkpoint_every = 4});
   const Outcome rest = run({{four, &data}}, {.start = &whole.snapshots[0]});
-  for (size_t i = 0; i < rest.steps.size(); ++i)  // the grids agree to rounding (grid_test.cpp)
+  ASSERT_EQ(rest.steps.size(), 3u);
+  for (size_t i = 0; i < 3; ++i)  // the grids agree to rounding (grid_test.cpp)
     EXPECT_NEAR(rest.steps[i].loss, whole.steps[i + 4].loss, 1e-5);
 }
 
@@ -190,27 +171,54 @@ TEST(Checkpoint, PhasesChangeContextAndMethodOnTheWay) {
   EXPECT_EQ(o.evaluations.back().tokens,
             slower.tokens_before + 2u * static_cast<uint64_t>(c.batch * longer.shape.context));
   EXPECT_NEAR(o.steps[5].learning_rate, 0.1 * c.learning_rate.at(6), 1e-12);
+}
 
-  TrainingConfig other = config("subspace", DType::f32);
-  other.first_step = 3;
-  EXPECT_THAT(error_of([&] {
-                run({{c, &short_data}, {other, &short_data}});
-              }),
-              HasSubstr("has no parameter model."));
+TEST(Checkpoint, WhatIsOfAnotherModelIsRefusedBeforeAnythingIsTrained) {
+  const TrainingConfig plain = config("none", DType::f32), held = config("subspace", DType::f32);
+  TrainingConfig later = held, elsewhere = held;
+  later.first_step = elsewhere.first_step = 3;
+  elsewhere.method.basis_seed += 1;
+  const HashedTokens data(plain.shape);
+  const auto refusal = [&](const std::vector<TrainingPhase>& phases, const Snapshot* start) {
+    bool trained = false;
+    TrainingObserver observer;
+    observer.step = [&](const record::StepLog&) { trained = true; };
+    const std::string text =
+        error_of([&] { train(phases, BackendKind::cpu, 2, {start}, observer); });
+    EXPECT_FALSE(trained);
+    return text;
+  };
+  EXPECT_THAT(refusal({{plain, &data}, {later, &data}}, nullptr),
+              HasSubstr("the phase from step 3 cannot go on"));
+  EXPECT_THAT(refusal({{held, &data}, {elsewhere, &data}}, nullptr),
+              HasSubstr("basis_seed 1337: its own is subspace of rank 4, basis_seed 1338"));
+
+  Snapshot state = run({{held, &data}}, {.stop_after = 1}).snapshots.back();
+  EXPECT_THAT(refusal({{elsewhere, &data}}, &state), HasSubstr("here it is subspace of rank 4"));
+  EXPECT_THAT(refusal({{plain, &data}}, &state), HasSubstr("here it is none"));
+  TrainingConfig other = held;  // parameters of the same names and sizes
+  other.shape.heads /= 2;
+  other.shape.kv_heads /= 2;
+  other.shape.head_width *= 2;
+  EXPECT_THAT(refusal({{other, &data}}, &state), HasSubstr("whose heads is 4; here it is 2"));
+  other = held;
+  other.shape.layers -= 1;
+  EXPECT_THAT(refusal({{other, &data}}, &state), HasSubstr("whose layers is 6; here it is 5"));
+  state.parameters.pop_back();
+  EXPECT_THAT(refusal({{held, &data}}, &state), HasSubstr("has no parameter "));
 }
 
 TEST(Checkpoint, ParametersAloneStartANewTraining) {
   const TrainingConfig c = config("none", DType::bf16);
   const HashedTokens data(c.shape);
   Outcome first = run({{c, &data}}, {.checkpoint_every = 7});
-  Folder folder;
+  const TemporaryDirectory folder;
   Snapshot state = read_checkpoint(
       write_checkpoint(folder.path(), first.snapshots[0], manifest(c, first.snapshots[0])), false);
   state.step = 0;
   const Outcome second = run({{c, &data}}, {.start = &state});
   EXPECT_EQ(second.steps.size(), 7u);
-  EXPECT_EQ(second.evaluations.front().validation_loss,
-            run({{c, &data}}, {.start = &state}).evaluations.front().validation_loss);
+  EXPECT_EQ(second.evaluations.front().validation_loss, first.evaluations.back().validation_loss);
   EXPECT_NE(second.steps[0].loss, first.steps[0].loss);
 }
 
@@ -218,7 +226,7 @@ TEST(Checkpoint, EveryFlippedByteIsSeen) {
   const TrainingConfig c = config("none", DType::f32, 1);
   const HashedTokens data(c.shape);
   const Outcome o = run({{c, &data}}, {.checkpoint_every = 7});
-  Folder folder;
+  const TemporaryDirectory folder;
   const fs::path written =
       write_checkpoint(folder.path(), o.snapshots[0], manifest(c, o.snapshots[0]));
   for (const char* name : {"model.safetensors", "optimizer.safetensors"}) {
@@ -238,36 +246,57 @@ TEST(Checkpoint, EveryFlippedByteIsSeen) {
   EXPECT_TRUE(list_checkpoints(folder.path()).empty());
 }
 
-TEST(Checkpoint, OldInterruptedAndHalfOnesGo) {
-  const TrainingConfig c = config("none", DType::f32, 1);
-  Folder folder;
-  const auto write = [&](int64_t step, bool interrupted) {
+// Checkpoints without parameters, of which only the manifests count.
+class CheckpointFolder {
+ public:
+  const fs::path& path() const { return path_; }
+  fs::path write(int64_t step, bool interrupted) const {
     Snapshot s;
     s.step = step;
-    CheckpointManifest m = manifest(c, s);
+    CheckpointManifest m = manifest(config("none", DType::f32, 1), s);
     m.interrupted = interrupted;
-    write_checkpoint(folder.path(), s, m);
-  };
-  const auto there = [&] {
+    return write_checkpoint(path_, s, m);
+  }
+  std::vector<int64_t> steps() const {
     std::vector<int64_t> steps;
-    for (const Checkpoint& found : list_checkpoints(folder.path()))
-      steps.push_back(found.manifest.step);
+    for (const Checkpoint& found : list_checkpoints(path_)) steps.push_back(found.manifest.step);
     return steps;
-  };
-  for (const int64_t step : {10, 20, 30}) write(step, false);
-  write(25, true);
+  }
+
+ private:
+  TemporaryDirectory directory_;
+  fs::path path_ = directory_.path();
+};
+
+using Steps = std::vector<int64_t>;
+
+TEST(Checkpoint, OldInterruptedAndHalfOnesGo) {
+  const CheckpointFolder folder;
+  for (const int64_t step : {10, 20}) folder.write(step, false);
+  folder.write(25, true);
+  folder.write(30, false);
   fs::create_directories(folder.path() / "step_00000040.tmp-abcdef");
   prune_checkpoints(folder.path(), 2, false);
-  EXPECT_EQ(there(), (std::vector<int64_t>{20, 30}));
+  EXPECT_EQ(folder.steps(), (Steps{20, 30}));
   EXPECT_FALSE(fs::exists(folder.path() / "step_00000040.tmp-abcdef"));
-  write(35, true);
+  folder.write(35, true);
   prune_checkpoints(folder.path(), 0, false);
-  EXPECT_EQ(there(), (std::vector<int64_t>{20, 30, 35}));
+  EXPECT_EQ(folder.steps(), (Steps{20, 30, 35}));
   EXPECT_EQ(find_checkpoint(folder.path()), folder.path() / "step_00000035");
   prune_checkpoints(folder.path(), 0, true);
-  EXPECT_EQ(there(), (std::vector<int64_t>{20, 30}));
+  EXPECT_EQ(folder.steps(), (Steps{20, 30}));
   EXPECT_THAT(error_of([&] { find_checkpoint(folder.path() / "nothing"); }),
               HasSubstr("no checkpoint there"));
+}
+
+// A damaged checkpoint is the newest until the training reaches its step again. It must not be the one that is kept.
+TEST(Checkpoint, ATrainingThatWentBackBehindADamagedOneKeepsItsOwn) {
+  const CheckpointFolder folder;
+  folder.write(10, false);
+  write_file_atomically(folder.write(30, false) / "model.safetensors", "damaged");
+  folder.write(15, true);
+  prune_checkpoints(folder.path(), 1, false);
+  EXPECT_EQ(folder.steps(), (Steps{15}));
 }
 
 }  // namespace

@@ -14,7 +14,7 @@
 #include "engine/data/dataset.h"
 #include "engine/data/files.h"
 #include "engine/data/process.h"
-#include "engine/data/sha256.h"
+#include "sim/record/sha256.h"
 #include "tests/engine/data_support.h"
 
 namespace strait {

@@ -4,7 +4,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -12,8 +11,9 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "engine/checkpoint/safetensors.h"
+#include "engine/checkpoint/checkpoint.h"
 #include "tests/engine/pipeline.h"
+#include "tests/temporary_directory.h"
 
 namespace strait::testing {
 namespace {
@@ -51,12 +51,14 @@ HuggingFaceModel model_of(const TrainingConfig& c) {
 
 class ExportTest : public ::testing::Test {
  protected:
-  void SetUp() override { fs::create_directories(folder_); }
-  void TearDown() override { fs::remove_all(folder_); }
+  // By way of a checkpoint on disk.
+  void export_model(const Snapshot& snapshot, const HuggingFaceModel& model) const {
+    export_huggingface(open_model(write_checkpoint(checkpoints_.path(), snapshot, {})), model,
+                       folder_);
+  }
 
-  const fs::path folder_ =
-      fs::temp_directory_path() / ("strait_export_" + std::to_string(getpid()) + "_" +
-                                   ::testing::UnitTest::GetInstance()->current_test_info()->name());
+  const TemporaryDirectory checkpoints_, directory_;
+  const fs::path folder_ = directory_.path();
 };
 
 // The exported tensors in the places of a plain model's parameters.
@@ -91,7 +93,7 @@ double logit_difference(Pipeline& a, Pipeline& b) {
 TEST_F(ExportTest, NamesAndShapesAreThoseOfHuggingFace) {
   const TrainingConfig c = tiny(2, "none", DType::f32);  // C 32, H 4, Hkv 2, Dh 8, F 44, V 61, T 9
   auto p = trained(c);
-  export_huggingface(snapshot_of(*p), model_of(c), folder_);
+  export_model(snapshot_of(*p), model_of(c));
   const SafetensorsFile file(folder_ / "model.safetensors");
   EXPECT_EQ(file.metadata().at("format"), "pt");
   EXPECT_EQ(file.tensors().size(), 3u + 9u * 6u);
@@ -127,7 +129,7 @@ TEST_F(ExportTest, NamesAndShapesAreThoseOfHuggingFace) {
 TEST_F(ExportTest, APlainModelKeepsEveryBitOfItsParameters) {
   const TrainingConfig c = tiny(3, "none", DType::f32);
   auto p = trained(c);
-  export_huggingface(snapshot_of(*p), model_of(c), folder_);
+  export_model(snapshot_of(*p), model_of(c));
   Pipeline again(tiny(1, "none", DType::f32), BackendKind::cpu);
   load(again, SafetensorsFile(folder_ / "model.safetensors"));
   EXPECT_EQ(logit_difference(*p, again), 0);
@@ -138,7 +140,7 @@ TEST_F(ExportTest, AFoldedSubspaceModelComputesWhatItsBoundariesLeave) {
   for (const int stages : {1, 3}) {
     const TrainingConfig c = tiny(stages, "subspace", DType::f32);
     auto p = trained(c);
-    export_huggingface(snapshot_of(*p), model_of(c), folder_);
+    export_model(snapshot_of(*p), model_of(c));
     Pipeline plain(tiny(1, "none", DType::f32), BackendKind::cpu);
     load(plain, SafetensorsFile(folder_ / "model.safetensors"));
     EXPECT_LE(logit_difference(*p, plain), 1e-5) << stages;
@@ -150,7 +152,7 @@ TEST_F(ExportTest, TheBasisIsTheSeedsOwn) {
   auto p = trained(c);
   HuggingFaceModel model = model_of(c);
   model.basis_seed += 1;
-  export_huggingface(snapshot_of(*p), model, folder_);
+  export_model(snapshot_of(*p), model);
   Pipeline plain(tiny(1, "none", DType::f32), BackendKind::cpu);
   load(plain, SafetensorsFile(folder_ / "model.safetensors"));
   EXPECT_GT(logit_difference(*p, plain), 1e-2);
@@ -162,7 +164,7 @@ TEST_F(ExportTest, WhatIsNoPlainLlamaIsRefusedWithTheReason) {
   const Snapshot snapshot = snapshot_of(*p);
   const auto refusal = [&](const Snapshot& s, const HuggingFaceModel& m) -> std::string {
     try {
-      export_huggingface(s, m, folder_);
+      export_model(s, m);
     } catch (const std::invalid_argument& e) {
       return e.what();
     }
@@ -212,7 +214,7 @@ TEST_F(ExportTest, TransformersGivesTheSameLogits) {
   for (const char* method : {"none", "subspace"}) {
     const TrainingConfig c = tiny(3, method, DType::f32);
     auto p = trained(c);
-    export_huggingface(snapshot_of(*p), model_of(c), folder_);
+    export_model(snapshot_of(*p), model_of(c));
     write_expectation(*p, folder_);
     const std::string command = "\"" + std::string(python) +
                                 "\" -B \"" STRAIT_SOURCE_DIR

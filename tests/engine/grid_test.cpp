@@ -28,15 +28,10 @@ Outcome run(const TrainingConfig& c, int host_threads = 2, BackendKind kind = Ba
 }
 
 TrainingConfig config(int pipeline, const std::string& method = "none") {
-  TrainingConfig c = tiny(pipeline, method, DType::f32);
+  TrainingConfig c = tiny_run(pipeline, method, DType::f32, 3, 1);
   c.shape.layers = 4;
   c.batch = 8;
   c.microbatches = 4;
-  c.steps = 3;
-  c.evaluate_every = 2;
-  c.evaluate_batches = 2;
-  c.clip_norm = 1.0;
-  c.learning_rate = {LearningRateSchedule::Kind::cosine, 1e-2, 1, 3, 0.1};
   return c;
 }
 

@@ -34,6 +34,18 @@ inline TrainingConfig tiny(int pipeline, const std::string& method, DType dtype)
   return c;
 }
 
+// Several steps of it, with all that belongs to a run.
+inline TrainingConfig tiny_run(int pipeline, const std::string& method, DType dtype, int64_t steps,
+                               int64_t warmup_steps) {
+  TrainingConfig c = tiny(pipeline, method, dtype);
+  c.steps = steps;
+  c.evaluate_every = 2;
+  c.evaluate_batches = 2;
+  c.clip_norm = 1.0;
+  c.learning_rate = {LearningRateSchedule::Kind::cosine, 1e-2, warmup_steps, steps, 0.1};
+  return c;
+}
+
 // Tokens from a hash: sequence `index` is the same for everybody; targets are the next tokens.
 class HashedTokens final : public BatchSource {
  public:

@@ -235,6 +235,11 @@ class Packages(LauncherTest):
         (call,) = self.tree.calls("apt-get")
         self.assertTrue(call.endswith(" python3-pandas python3-matplotlib"), call)
 
+    def test_plot_with_a_python_of_the_users_own_installs_nothing(self):
+        self.missing("python3-pandas", "python3-matplotlib")
+        self.assertEqual(self.tree.run("plot", "a run", STRAIT_PYTHON="/opt/python").returncode, 0)
+        self.assertEqual(self.tree.calls("apt-get"), [])
+
     def test_setup_installs_and_builds_nothing(self):
         self.missing("libgtest-dev", "clang-format")
         self.assertEqual(self.tree.run("setup", "--develop").returncode, 0)

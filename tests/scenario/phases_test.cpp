@@ -46,6 +46,17 @@ TEST(Phases, ChangeTheRecordAndCheckpointsDoNot) {
   EXPECT_NE(record_hash(other), record_hash(s));
 }
 
+TEST(Phases, AreAHundredAtMost) {
+  Json patch;
+  for (int i = 0; i < 101; ++i)
+    patch["training"]["phases"].push_back({{"at", i + 2}, {"set", {{"training.batch", 8}}}});
+  patch["training"]["steps"] = 1000;
+  const Result result = parse_patched(patch.dump());
+  ASSERT_EQ(result.problems.size(), 1u) << result.text();
+  EXPECT_EQ(result.problems[0].pointer, "/training/phases");
+  EXPECT_EQ(result.problems[0].allowed.substr(0, 21), "a list of at most 100");
+}
+
 TEST(Phases, CanBeLeftOutOnTheCommandLine) {
   const Result result =
       parse_patched(R"({"training": {"phases": [{"at": 10, "set": {"model.context": 256}}]}})",

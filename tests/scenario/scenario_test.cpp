@@ -10,7 +10,6 @@
 #include <set>
 #include <stdexcept>
 
-#include "sim/scenario/sha256.h"
 #include "sim/scenario/tables.h"
 #include "tests/scenario/documents.h"
 
@@ -111,15 +110,6 @@ TEST(Preset, FillsLinksAndTransportWhereverItStandsAndExplicitKeysWin) {
   EXPECT_EQ(scenario.network.links.latency.count, 1'000'000);
   EXPECT_EQ(scenario.network.transport.congestion_control, sim::CongestionControl::lossless);
   EXPECT_EQ(scenario.network.preset, "datacenter-100g");
-}
-
-TEST(Sha256, EqualsThePublishedVectors) {
-  EXPECT_EQ(sha256(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-  EXPECT_EQ(sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-  EXPECT_EQ(sha256("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"),
-            "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
-  EXPECT_EQ(sha256(std::string(1'000'000, 'a')),
-            "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
 TEST(RecordHash, ChangesWithWhatDeterminesTheRecordAndWithNothingElse) {

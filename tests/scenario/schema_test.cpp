@@ -1,47 +1,20 @@
 // The JSON Schema agrees with the parser, judged by an independent validator (python3-jsonschema).
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <optional>
 
 #include "sim/scenario/document.h"
 #include "tests/scenario/documents.h"
+#include "tests/scenario/generated_file.h"
 
 namespace strait::scenario {
 namespace {
 
-constexpr int not_installed = 77;  // validate_documents.py
-
-// One answer a document, or none where jsonschema is missing.
-std::optional<std::vector<std::string>> validate(const std::vector<Json>& documents) {
-  const auto path = std::filesystem::temp_directory_path() /
-                    ("strait_schema_test_" + std::to_string(::getpid()) + ".json");
-  std::ofstream(path) << Json({{"schema", schema()}, {"documents", documents}}).dump();
-  const std::string command = "python3 '" STRAIT_SOURCE_DIR
-                              "/tests/scenario/validate_documents.py' '" +
-                              path.string() + "'";
-  FILE* pipe = ::popen(command.c_str(), "r");
-  std::vector<std::string> answers;
-  char line[512];
-  while (pipe != nullptr && std::fgets(line, sizeof line, pipe) != nullptr)
-    answers.emplace_back(line);
-  const int status = pipe == nullptr ? -1 : ::pclose(pipe);
-  std::filesystem::remove(path);
-  if (WIFEXITED(status) && WEXITSTATUS(status) == not_installed) return std::nullopt;
-  EXPECT_EQ(status, 0) << command;
-  EXPECT_EQ(answers.size(), documents.size());
-  return answers;
-}
-
 TEST(Schema, AcceptsWhatTheParserAccepts) {
   std::vector<Json> documents = canonical_documents();
   for (const std::string& patch : good_patches()) documents.push_back(patched(patch));
-  const auto answers = validate(documents);
+  const auto answers = judge(schema(), documents);
   if (!answers) GTEST_SKIP() << "python3-jsonschema is not installed";
   for (size_t i = 0; i < documents.size(); ++i) {
     EXPECT_TRUE(parse_scenario(documents[i].dump(), "test.json").ok()) << documents[i];
@@ -53,7 +26,7 @@ TEST(Schema, RefusesWhatTheParserRefusesButForRulesBetweenFields) {
   std::vector<Json> documents;
   const std::vector<Misuse> cases = misuses();
   for (const Misuse& misuse : cases) documents.push_back(patched(misuse.patch));
-  const auto answers = validate(documents);
+  const auto answers = judge(schema(), documents);
   if (!answers) GTEST_SKIP() << "python3-jsonschema is not installed";
   for (size_t i = 0; i < documents.size(); ++i) {
     const Misuse& misuse = cases[i];
@@ -77,7 +50,7 @@ TEST(ShippedScenarios, AreValid) {
     documents.push_back(Json::parse(file, nullptr, false, true));
     paths.push_back(entry.path().string());
   }
-  const auto answers = validate(documents);
+  const auto answers = judge(schema(), documents);
   if (!answers) GTEST_SKIP() << "python3-jsonschema is not installed";
   for (size_t i = 0; i < documents.size(); ++i) EXPECT_EQ((*answers)[i], "yes\n") << paths[i];
 }

@@ -7,7 +7,7 @@
 
 #include <cstdlib>
 
-#include "sim/scenario/sha256.h"
+#include "sim/record/sha256.h"
 #include "sim/sweep/replayable.h"
 #include "sim/sweep/run_table.h"
 #include "sim/sweep/slurm_script.h"
@@ -64,7 +64,7 @@ TEST(Plan, TrainsEachDistinctRecordOnce) {
   for (const PlannedPoint& point : plan.points) {
     EXPECT_EQ(scenario::record_hash(point.scenario), plan.trainings[point.training].record_hash);
     EXPECT_EQ(point.scenario.model.vocabulary, 2048);
-    EXPECT_EQ(point.scenario_hash, scenario::sha256(scenario::to_json(point.scenario).dump()));
+    EXPECT_EQ(point.scenario_hash, sha256_hex(scenario::to_json(point.scenario).dump()));
   }
   EXPECT_EQ(plan.points[0].training, plan.points[2].training);  // other bandwidth
   EXPECT_NE(plan.points[0].training, plan.points[1].training);  // other seed
@@ -234,7 +234,7 @@ TEST(Work, PointsAreMadeAnewWithALinkToTheirRecord) {
   EXPECT_EQ(read_file((directory.run(point) / "record/log.strait").string()), "record");
   const auto scenario = scenario::load_scenario((directory.run(point) / "scenario.json").string());
   ASSERT_TRUE(scenario.ok());
-  EXPECT_EQ(scenario::sha256(scenario::to_json(*scenario.scenario).dump()), point.scenario_hash);
+  EXPECT_EQ(sha256_hex(scenario::to_json(*scenario.scenario).dump()), point.scenario_hash);
 }
 
 TEST(Work, ErrorsAreOneLineWithoutPlaces) {
@@ -251,6 +251,12 @@ TEST(Work, ErrorsAreOneLineWithoutPlaces) {
   EXPECT_EQ(error_text(relative, file), "runs/x and a/b/y and \"z\" in w");
   write_file(file, std::string(5000, 'x'));
   EXPECT_LT(error_text(directory, file).size(), 500U);
+  std::string accents = "x";
+  for (int i = 0; i < 1000; ++i) accents += "é";
+  write_file(file, accents);
+  EXPECT_TRUE(scenario::valid_utf8(error_text(directory, file)));
+  write_file(file, "x" + accents);
+  EXPECT_TRUE(scenario::valid_utf8(error_text(directory, file)));
   EXPECT_EQ(status_text(137), "killed by signal 9");
   EXPECT_EQ(status_text(2), "ended with status 2");
 }

@@ -73,6 +73,12 @@ TEST(Points, HaveNamesThatDirectoriesCanHaveAndThatDiffer) {
   EXPECT_EQ(std::set<std::string>(names.begin(), names.end()).size(), 6U);
 }
 
+TEST(Points, OfLabelsThatLeaveNoNameAreNumbered) {
+  const Points points = expand_rest(R"("axes": {"a-2": [{"label": "µ", "set": {"seed": 1}},
+    {"label": "ν", "set": {"seed": 2}}, {"label": "ξ", "set": {"seed": 3}}]})");
+  EXPECT_THAT(names_of(points), ElementsAre("a-2-", "a-2--2", "a-2--3"));
+}
+
 TEST(Points, KeepTheNameThatTheSweepSets) {
   const Points points = expand_rest(R"("axes": {"name": ["a", "b"]})");
   EXPECT_THAT(names_of(points), ElementsAre("a", "b"));

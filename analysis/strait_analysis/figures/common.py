@@ -63,9 +63,25 @@ def left_out(shown: list, there: list, what: str) -> str:
     return "" if len(shown) == len(there) else f" {len(shown)} of {len(there)} {what} shown."
 
 
-def later_steps(frame: pandas.DataFrame) -> pandas.DataFrame:
-    """Without the first step, which opens cold connections; a run of one step keeps it."""
+def is_short(sweep) -> pandas.Series:
+    """For each point of sweep.runs: a comparison of fewer steps than the runs beside it have."""
+    runs = sweep.runs
+    return runs["comparison"] & (runs["steps"] < runs.loc[~runs["comparison"], "steps"].max())
+
+
+def first_later(steps: int) -> int:
+    """The step from which a short run of so many stands for a long one: its last quarter, because windows grow over many steps."""
+    return steps - max(1, steps // 4) + 1
+
+
+def later_steps(sweep, frame: pandas.DataFrame) -> pandas.DataFrame:
+    """Without the first step, which opens cold connections; a run of one step keeps it. Of short comparisons the last quarter."""
     if frame.empty:
         return frame
     last = frame.groupby("point", sort=False)["step"].transform("max")
-    return frame[(frame["step"] > 1) | (last == 1)]
+    short = frame["point"].isin(sweep.runs.loc[is_short(sweep), "point"])
+    return frame[(frame["step"] >= last.map(first_later).where(short, 2)) | (last == 1)]
+
+
+def later_steps_text(sweep) -> str:
+    return "mean of all steps but the first" + ("; of short comparisons the last quarter" if is_short(sweep).any() else "")

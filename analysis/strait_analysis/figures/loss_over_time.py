@@ -3,6 +3,8 @@ highest. From evals.csv; from the losses in steps.csv where nothing was evaluate
 
 import math
 
+import numpy
+
 from ..layout import Sheet, linear_ticks, log_ticks
 from ..quantities import time_unit
 from ..statistics import over_seeds
@@ -16,10 +18,11 @@ def numbers(sweep):
     """What is drawn: network, bandwidth_bps, method, finished, step, tokens, time_s, loss (mean), lowest, highest, n; and whether
     the loss is the validation loss."""
     for trace, column, validation in ((sweep.evals, "validation_loss", True), (sweep.steps, "loss", False)):
-        if column in trace and trace[column].notna().any():
-            frame = finished_where_any(trace).dropna(subset=[column])
+        finite = numpy.isfinite(trace[column].astype(float)) if column in trace else numpy.zeros(0)  # one that diverges ends in inf
+        if finite.any():
+            frame = finished_where_any(trace[finite])
             data = over_seeds(frame, KEYS, column).rename(columns={"mean": "loss"})
-            places = frame.groupby(KEYS, sort=False)[["tokens", "time_s"]].mean().reset_index()
+            places = frame.groupby(KEYS, sort=False, dropna=False)[["tokens", "time_s"]].mean().reset_index()
             data = data.merge(places, on=KEYS)[[*KEYS, "tokens", "time_s", "loss", "lowest", "highest", "n"]]
             return in_order(sweep, data, "step"), validation
     raise NotApplicable("no run has a loss: the meta backend computes none")

@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from ..layout import Sheet, linear_ticks, name_rows, text_mm
-from ..quantities import time_unit
+from ..quantities import duration, time_unit
 from ..style import BLUE, GREEN, GREY, ORANGE, PAGE_MM, SKY, SMALL_PT, VERMILION, styled
 from .common import Drawn, NotApplicable, evenly, present
 
@@ -76,8 +76,9 @@ def make(sweep) -> Drawn:
     entries += [Line2D([], [], color=MESSAGES[k][0], linestyle=MESSAGES[k][1], linewidth=0.9, label=f"{k} message") for k in kinds]
     sheet = Sheet(PAGE_MM, title, entries, len(methods), 1, panel_mm=min(110.0, max(18.0, 7.5 * ranks)), left_mm=12, panel_titles=True)
     for axes, method in zip(sheet.axes, methods):
-        _panel(axes, data[data["method"] == method], ranks, sheet.panel_width_mm)
-        sheet.name_panel(axes, method)
+        slices = data[data["method"] == method]
+        _panel(axes, slices, ranks, sheet.panel_width_mm)
+        sheet.name_panel(axes, f"{method}: {duration(slices['end_s'].max())}")
     return Drawn("pipeline_grid", title, sheet.figure, data, _busy(data))
 
 

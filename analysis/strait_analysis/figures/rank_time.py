@@ -6,14 +6,14 @@ import pandas
 from ..layout import Sheet, name_rows
 from ..quantities import duration
 from ..style import COLUMN_MM, PAGE_MM, part_entry, stacked_bars, styled
-from .common import MOST_PANELS, Drawn, NotApplicable, evenly, finished_where_any, in_order, later_steps, present
+from .common import MOST_PANELS, Drawn, NotApplicable, evenly, finished_where_any, in_order, later_steps, later_steps_text, present
 
 PARTS = ["compute_s", "codec_s", "waiting_s", "idle_s"]
 
 
 def numbers(sweep) -> pandas.DataFrame:
     """network, method, rank, compute_s, codec_s, waiting_s, idle_s, step_s (their sum), n (runs)."""
-    ranks = finished_where_any(later_steps(sweep.traces("ranks", comparisons=True)))
+    ranks = finished_where_any(later_steps(sweep, sweep.traces("ranks", comparisons=True)))
     if ranks.empty:
         raise NotApplicable("no run has finished a step")
     keys = ["network", "method", "rank"]
@@ -41,7 +41,7 @@ def _panels(sweep, data) -> tuple[list[tuple[str, str]], int, str]:
 def make(sweep) -> Drawn:
     data = numbers(sweep)
     panels, columns, note = _panels(sweep, data)
-    title = f"How the ranks spend a step (mean of all steps but the first).{note}"
+    title = f"How the ranks spend a step ({later_steps_text(sweep)}).{note}"
     most = int(data.groupby(["network", "method"])["rank"].count().max())
     single = len(panels) == 1
     sheet = Sheet(COLUMN_MM if single else PAGE_MM, title, [part_entry(part) for part in PARTS], len(panels), columns,

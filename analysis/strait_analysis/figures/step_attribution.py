@@ -7,12 +7,12 @@ from ..files import STEP_PARTS
 from ..layout import Sheet, linear_ticks, name_rows, names_mm
 from ..quantities import duration, time_unit
 from ..style import COLUMN_MM, PAGE_MM, SMALL_PT, part_entry, stacked_bars, styled
-from .common import Drawn, NotApplicable, evenly, finished_where_any, in_order, later_steps, left_out, present
+from .common import Drawn, NotApplicable, evenly, finished_where_any, in_order, later_steps, later_steps_text, left_out, present
 
 
 def numbers(sweep) -> pandas.DataFrame:
     """network, bandwidth_bps, method, compute_s … recovery_s, step_s, steps (steps in the mean), n (runs)."""
-    steps = finished_where_any(later_steps(sweep.traces("steps", comparisons=True)))
+    steps = finished_where_any(later_steps(sweep, sweep.traces("steps", comparisons=True)))
     if steps.empty:
         raise NotApplicable("no run has finished a step")
     keys = ["network", "bandwidth_bps", "method"]
@@ -27,7 +27,7 @@ def make(sweep) -> Drawn:
     data = numbers(sweep)
     there = present(sweep.networks, data, "network")
     networks = evenly(there)
-    title = f"What a step's time is made of: the parts of its critical path (mean of all steps but the first).{left_out(networks, there, 'networks')}"
+    title = f"What a step's time is made of: the parts of its critical path ({later_steps_text(sweep)}).{left_out(networks, there, 'networks')}"
     parts = [part for part in STEP_PARTS if (data[part] > 0.003 * data["step_s"]).any()]  # the others could not be seen
     methods = present(sweep.methods, data, "method")
     single = len(networks) == 1

@@ -30,7 +30,7 @@ def numbers(sweep) -> pandas.DataFrame:
 @styled
 def make(sweep) -> Drawn:
     data = numbers(sweep)
-    shown = data[data["bandwidth_bps"].notna()]
+    shown = data[data["bandwidth_bps"].notna() & (data["time_s"] != 0)]  # a target below the initial loss has no place on a logarithm
     if shown.empty or len(shown[["bandwidth_bps", "method"]].drop_duplicates()) < 2:
         raise NotApplicable("one method on one network is no comparison; its times are in the table of runs")
     targets = sorted(shown["target"].unique(), reverse=True)
@@ -40,7 +40,7 @@ def make(sweep) -> Drawn:
     title = f"Virtual time until the loss is reached, over the bandwidth of the links ({spread})."
     if (shown["reached"] < shown["n"]).any():
         some = shown["reached"].between(1, shown["n"] - 1).any()
-        title += " Open markers at the top edge: not reached" + ("; 1/3: by one of three seeds." if some else ".")
+        title += " Open markers at the top edge: not reached" + ("; 1/3: one of three seeds did not." if some else ".")
     single = len(targets) == 1
     sheet = Sheet(COLUMN_MM if single else PAGE_MM, title, legend(look, series), len(targets), 2, panel_mm=PANEL_MM, inner_mm=13,
                   panel_titles=True)
@@ -65,7 +65,7 @@ def _panel(axes, data, look: Look, series: list[tuple[str, str]], width_mm: floa
     unit = time_unit(reached["highest"].max())
     scaled = reached.assign(**{column: reached[column] / unit.seconds for column in ("time_s", "lowest", "highest")})
     draw_lines(axes, scaled, look, series, "time_s", "lowest", "highest")
-    low, high = scaled["lowest"].min(), scaled["highest"].max()
+    low, high = scaled[["time_s", "lowest"]].where(lambda time: time > 0).min().min(), scaled["highest"].max()
     margin = max(high / low, 3.0) ** 0.08
     axes.set_ylim(low / margin, low / margin * (high / low * margin ** 2) ** (1 / (1 - strip)))
     log_ticks(axes.yaxis, low / margin, high * margin)

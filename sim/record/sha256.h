@@ -1,5 +1,5 @@
-// SHA-256 (FIPS 180-4), the identity of corpora, packages and data sets. Streaming; about 300 MB/s
-// on one core.
+// SHA-256 (FIPS 180-4), the identity of corpora, checkpoints, scenarios and finished trainings. Streaming; about 300 MB/s on one
+// core. It lies here because both halves of the program need it and nothing else is included by both.
 #pragma once
 
 #include <array>

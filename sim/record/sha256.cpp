@@ -1,5 +1,5 @@
 // SHA-256 as FIPS 180-4, section 6.2 writes it.
-#include "engine/data/sha256.h"
+#include "sim/record/sha256.h"
 
 #include <fmt/format.h>
 
