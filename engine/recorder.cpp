@@ -1,11 +1,7 @@
-// The recorder of recorder.h: op costs come from the backend's cost sink, durations from the
-// thread's CPU clock.
+// The recorder of recorder.h: op costs come from the backend's cost sink, durations from its marks.
 #include "engine/recorder.h"
 
-#include <time.h>
-
 #include <limits>
-#include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
@@ -15,14 +11,6 @@ namespace {
 
 // Carried by messages that no log holds. No real id: ranks are below 2^31.
 constexpr uint64_t kUnrecorded = std::numeric_limits<uint64_t>::max();
-
-// CPU time of this thread, so that other ranks on the same core do not count. Ops that run on
-// several threads are undercounted: with measured timing every rank computes on one thread.
-int64_t thread_nanoseconds() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return now.tv_sec * 1'000'000'000 + now.tv_nsec;
-}
 
 record::OpWork to_work(const OpCost& cost) {
   return {.name = static_cast<uint16_t>(cost.op),
@@ -36,11 +24,19 @@ record::OpWork to_work(const OpCost& cost) {
 
 void RankRecorder::begin_step() {
   log_.entries.clear();
+  measured_.clear();
+  ops_.forget_marks();
   next_message_ = 0;
 }
 
 record::RankLog RankRecorder::take() {
   STRAIT_CHECK(!in_segment_, "the log is taken inside a segment");
+  for (const Measured& m : measured_) {
+    auto& entry = std::get<record::Compute>(log_.entries[m.entry].action);
+    entry.measured = {ops_.nanoseconds_between(m.begin, m.end)};
+  }
+  measured_.clear();
+  ops_.forget_marks();
   return std::exchange(log_, {});
 }
 
@@ -80,19 +76,18 @@ RankRecorder::Segment::Segment(RankRecorder& recorder, record::Category category
   recorder_.in_segment_ = true;
   if (recorder_.paused_) return;
   recorder_.ops_.set_cost_sink(&costs_);
-  started_ = thread_nanoseconds();
+  started_ = recorder_.ops_.mark();
 }
 
 RankRecorder::Segment::~Segment() {
   recorder_.in_segment_ = false;
   if (recorder_.paused_) return;
-  const int64_t elapsed = thread_nanoseconds() - started_;
+  const int64_t ended = recorder_.ops_.mark();
   recorder_.ops_.set_cost_sink(nullptr);
   if (costs_.empty()) return;
   entry_.ops.reserve(costs_.size());
   for (const OpCost& cost : costs_) entry_.ops.push_back(to_work(cost));
-  const bool computes = std::string_view(recorder_.ops_.name()) != "meta";
-  entry_.measured = {computes ? elapsed : 0};
+  recorder_.measured_.push_back({recorder_.log_.entries.size(), started_, ended});
   recorder_.log_.entries.emplace_back().action = std::move(entry_);
 }
 

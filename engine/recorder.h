@@ -1,5 +1,6 @@
 // Writes one rank's log: what it computed (with every op's cost), sent and received, in program order. While paused
-// (evaluation, set-up) nothing is written. Knows durations as the host measured them, and no other time.
+// (evaluation, set-up) nothing is written. Knows durations as the backend measured them, and no other time; they are read
+// when the step is over, so that nobody waits for a device inside it.
 #pragma once
 
 #include <string>
@@ -44,8 +45,15 @@ class RankRecorder {
   Backend& ops_;
   bool paused_ = false;
   bool in_segment_ = false;
+  // Marks of the backend around an entry of the log.
+  struct Measured {
+    size_t entry;
+    int64_t begin, end;
+  };
+
   uint64_t next_message_ = 0;
   record::RankLog log_;
+  std::vector<Measured> measured_;
 };
 
 // The names that record::OpWork::name indexes: those of enum Op, in order.

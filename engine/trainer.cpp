@@ -214,7 +214,8 @@ class PhaseRun {
       : phase_(phase),
         kind_(kind),
         plan_(dry_run(phase.config)),
-        hub_(phase.config.pipeline, host_threads),
+        // On a device one rank at a time: their work then follows on the stream in whole segments, each with its own time.
+        hub_(phase.config.pipeline, kind == BackendKind::cuda ? 1 : host_threads),
         // With fewer ranks than host threads the rest of the threads work inside the ops.
         op_threads_(std::max(1, host_threads / phase.config.pipeline)),
         hosts_(static_cast<size_t>(phase.config.pipeline)) {}

@@ -8,6 +8,7 @@
 #include "kernels/backend.h"
 
 #include <fmt/format.h>
+#include <time.h>
 
 #include "kernels/contract.h"
 
@@ -377,6 +378,16 @@ void Backend::random_normal(Tensor y, const Philox& rng, uint64_t stream, double
   c.is({"y", y}, t, y.shape);
   do_random_normal(y, rng, stream, stddev);
   book(Op::random_normal, false, t, 22 * count(y.elements()), y.bytes());
+}
+
+int64_t Backend::mark() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return now.tv_sec * 1'000'000'000 + now.tv_nsec;
+}
+
+int64_t Backend::nanoseconds_between(int64_t first, int64_t second) {
+  return computes() ? second - first : 0;
 }
 
 }  // namespace strait

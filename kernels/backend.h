@@ -106,6 +106,14 @@ class Backend {
   virtual void download(void* host, const Tensor& device) = 0;  // contiguous; waits for the device
   virtual void synchronize() = 0;
 
+  // ---- time ----------------------------------------------------------------------------------------------------
+  // The moment at which the work asked for so far is done, on the clock of what does it: the calling thread's processor time
+  // (so that other ranks on the same core do not count; ops on several threads are undercounted), or the device's.
+  virtual int64_t mark();
+  // Between two marks, in nanoseconds; 0 on a backend that computes nothing. Waits until the second is reached.
+  virtual int64_t nanoseconds_between(int64_t first, int64_t second);
+  virtual void forget_marks() {}
+
   // Every op from now on is booked here (null: nowhere). Not owned.
   void set_cost_sink(std::vector<OpCost>* sink) { sink_ = sink; }
 

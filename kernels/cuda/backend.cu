@@ -1,12 +1,15 @@
-// Memory, stream and creation of the CUDA backend. Device 0 of those that CUDA_VISIBLE_DEVICES
-// leaves is the device. Transfers wait for the stream, so a host buffer may be reused as soon as
-// the call returns.
+// Memory, stream, time and creation of the CUDA backend. Device 0 of those that CUDA_VISIBLE_DEVICES
+// leaves is the device. A host buffer may be reused as soon as a transfer's call returns; only
+// downloads and large uploads wait for the stream.
 #include <algorithm>
+#include <cmath>
+#include <mutex>
 #include <new>
 
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_check.h"
 #include "kernels/cuda/matmul_plans.h"
+#include "kernels/cuda/upload_buffer.h"
 
 namespace strait {
 namespace {
@@ -30,18 +33,29 @@ class CudaMemory final : public DeviceMemory {
   CudaMemory& operator=(const CudaMemory&) = delete;
 };
 
+// The stream of all backends that live.
+std::shared_ptr<CUstream_st> shared_stream() {
+  static std::mutex mutex;
+  static std::weak_ptr<CUstream_st> shared;
+  const std::lock_guard lock(mutex);
+  if (auto stream = shared.lock()) return stream;
+  cudaStream_t made = nullptr;
+  CUDA_CHECK(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
+  std::shared_ptr<CUstream_st> stream(made, [](cudaStream_t s) { cudaStreamDestroy(s); });
+  shared = stream;
+  return stream;
+}
+
 }  // namespace
 
-CudaBackend::CudaBackend() {
-  CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+CudaBackend::CudaBackend() : stream_owner_(shared_stream()), stream_(stream_owner_.get()) {
   matmul_plans_ = std::make_unique<MatmulPlans>(stream_);
+  uploads_ = std::make_unique<UploadBuffer>(stream_);
 }
 
 CudaBackend::~CudaBackend() {
   cudaStreamSynchronize(stream_);
-  matmul_plans_.reset();
-  scratch_.clear();
-  cudaStreamDestroy(stream_);
+  for (cudaEvent_t event : events_) cudaEventDestroy(event);
 }
 
 std::unique_ptr<DeviceMemory> CudaBackend::allocate(size_t bytes) {
@@ -53,6 +67,8 @@ std::unique_ptr<DeviceMemory> CudaBackend::allocate(size_t bytes) {
 void CudaBackend::upload(const Tensor& device, const void* host) {
   STRAIT_CHECK(device.contiguous(), "upload to a strided tensor");
   if (device.bytes() == 0) return;
+  if (device.bytes() <= UploadBuffer::kHalfBytes)
+    return uploads_->copy(device.data, host, device.bytes());
   CUDA_CHECK(cudaMemcpyAsync(device.data, host, device.bytes(), cudaMemcpyHostToDevice, stream_));
   synchronize();
 }
@@ -65,6 +81,21 @@ void CudaBackend::download(void* host, const Tensor& device) {
 }
 
 void CudaBackend::synchronize() { CUDA_CHECK(cudaStreamSynchronize(stream_)); }
+
+int64_t CudaBackend::mark() {
+  if (marks_ == events_.size()) CUDA_CHECK(cudaEventCreate(&events_.emplace_back()));
+  CUDA_CHECK(cudaEventRecord(events_[marks_], stream_));
+  return static_cast<int64_t>(marks_++);
+}
+
+int64_t CudaBackend::nanoseconds_between(int64_t first, int64_t second) {
+  const cudaEvent_t begin = events_.at(static_cast<size_t>(first)),
+                    end = events_.at(static_cast<size_t>(second));
+  CUDA_CHECK(cudaEventSynchronize(end));
+  float milliseconds = 0;
+  CUDA_CHECK(cudaEventElapsedTime(&milliseconds, begin, end));
+  return std::llround(static_cast<double>(milliseconds) * 1e6);
+}
 
 void* CudaBackend::scratch(size_t bytes) {
   const size_t current = scratch_.empty() ? 0 : scratch_.back()->bytes();

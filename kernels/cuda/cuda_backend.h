@@ -1,5 +1,5 @@
-// The CUDA backend's class: one stream, one cuBLASLt handle and one scratch buffer an instance; the
-// ops are in the .cu files of their topics, which carry the names of the CPU side. Every kernel
+// The CUDA backend's class: one cuBLASLt handle and one scratch buffer an instance, one stream for
+// all instances of the process, so that what one writes another may read without waiting; the ops are in the .cu files of their topics, which carry the names of the CPU side. Every kernel
 // sums in an order that its shapes alone fix, none uses an atomic: the same inputs give the same
 // bits on the same device (docs/determinism.md).
 #pragma once
@@ -13,7 +13,8 @@
 
 namespace strait {
 
-class MatmulPlans;  // matmul.cu
+class MatmulPlans;   // matmul.cu
+class UploadBuffer;  // upload_buffer.h
 
 class CudaBackend final : public Backend {
  public:
@@ -28,6 +29,10 @@ class CudaBackend final : public Backend {
   void upload(const Tensor& device, const void* host) override;
   void download(void* host, const Tensor& device) override;
   void synchronize() override;
+
+  int64_t mark() override;
+  int64_t nanoseconds_between(int64_t first, int64_t second) override;
+  void forget_marks() override { marks_ = 0; }
 
  protected:
   void do_matmul(Tensor y, Tensor a, bool transpose_a, Tensor b, bool transpose_b,
@@ -69,8 +74,12 @@ class CudaBackend final : public Backend {
   void* scratch(size_t bytes);
   void reduce(Tensor out, Tensor x, bool squares);
 
+  std::shared_ptr<CUstream_st> stream_owner_;
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<MatmulPlans> matmul_plans_;
+  std::unique_ptr<UploadBuffer> uploads_;
+  std::vector<cudaEvent_t> events_;  // of the marks, kept for the next ones
+  size_t marks_ = 0;
   std::vector<std::unique_ptr<DeviceMemory>> scratch_;  // the last one is the current one
 };
 
