@@ -47,19 +47,24 @@ struct TraceWriter::State {
   State(const record::RecordHeader& header, TraceOptions given)
       : options(std::move(given)),
         reference(read_reference(options.reference)),
-        steps(path("steps.csv"), kSteps),
+        steps(path_in_cleared_directory("steps.csv"), kSteps),
         ranks(path("ranks.csv"), kRanks),
         links(path("links.csv"), kLinks),
         evaluations(path("evals.csv"), kEvaluations),
         timeline(static_cast<int>(header.ranks.size())),
         summary(header, options) {
-    for (const char* stale : {"messages.csv", "diagnostics.csv", "timeline.json", "summary.json"})
-      std::filesystem::remove(path(stale));
     if (options.messages != MessageRows::none) messages.emplace(path("messages.csv"), kMessages);
   }
 
   std::string path(const char* file) const {
     return (std::filesystem::path(options.directory) / file).string();
+  }
+
+  // Before the first file is emptied, the summary goes: a directory that has one counts as finished.
+  std::string path_in_cleared_directory(const char* file) const {
+    for (const char* stale : {"summary.json", "timeline.json", "messages.csv", "diagnostics.csv"})
+      std::filesystem::remove(path(stale));
+    return path(file);
   }
 
   void write_step_row(const StepTiming& step) {

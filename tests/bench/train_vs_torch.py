@@ -2,10 +2,12 @@
 other in turn on an idle machine, as ratios with their spread. How to get a PyTorch: README.md in this folder.
 
   STRAIT_TORCH_PYTHON=/path/to/python python3 tests/bench/train_vs_torch.py [--models llama-1m llama-7m] [--json FILE]
+  ... --device cuda --models llama-150m llama-500m llama-1b --precisions bf16 --batch 16 --microbatches 4 [--pipeline 4]
 
 The engine's figure is tokens / host.training_s of summary.json and so includes its start; PyTorch's excludes its warm-up.
 "of peak" is the model's FLOPs per second over what one-thread matrix products reach, times the cores (bench_ops' roofline):
-how far any implementation could still go.
+how far any implementation could still go. On a GPU it is over the data sheet's dense peak of an H100 or H200 SXM (989 TFLOP/s in
+bf16, 67 in fp32): the usual model FLOPs utilisation, on other cards meaningless.
 """
 
 import argparse
@@ -28,7 +30,11 @@ SHAPES = {  # the engine's presets, written out so that both sides train the sam
     "llama-1m": dict(layers=4, width=128, heads=4, kv_heads=4, ffn_width=352, vocabulary=2048, context=128),
     "llama-7m": dict(layers=6, width=256, heads=8, kv_heads=8, ffn_width=704, vocabulary=4096, context=256),
     "llama-20m": dict(layers=8, width=384, heads=6, kv_heads=6, ffn_width=1024, vocabulary=8192, context=256),
+    "llama-150m": dict(layers=8, width=1024, heads=16, kv_heads=16, ffn_width=2048, vocabulary=32000, context=2048),
+    "llama-500m": dict(layers=16, width=1536, heads=12, kv_heads=12, ffn_width=3456, vocabulary=32000, context=2048),
+    "llama-1b": dict(layers=16, width=2048, heads=16, kv_heads=16, ffn_width=6144, vocabulary=32000, context=2048),
 }
+HOPPER_PEAKS = {"bf16": 989e12, "fp32": 67e12}
 SHARD_TOKENS = 1 << 20
 MOST_BUSY, MOST_STEAL = 0.05, 0.01  # of all cores, over a second in which nothing of ours runs
 
@@ -95,7 +101,7 @@ class Strait:
             "data": {"corpus": [str(shard)], "format": "llmc"},
             "training": {"batch": options.batch, "microbatches": options.microbatches},
             "parallel": {"pipeline": options.pipeline},
-            "network": {"model": "ideal"}, "devices": {"backend": "cpu", "precision": precision},
+            "network": {"model": "ideal"}, "devices": {"backend": options.device, "precision": precision},
             "output": {"messages": "none"}}
 
     def train(self):
@@ -124,7 +130,7 @@ class Torch:
         self.label = f"{name}{', compiled' if compiled else ''}{', ' + coretype if coretype else ''}"
         self.command = [python, str(PEER), "--shape", json.dumps(SHAPES[model]), "--tokens", str(shard),
                         "--batch", str(options.batch), "--precision", precision, "--seconds", str(options.seconds),
-                        "--repeats", "1", "--openblas-coretype", coretype] + ["--compile"] * compiled
+                        "--repeats", "1", "--openblas-coretype", coretype, "--device", options.device] + ["--compile"] * compiled
 
     def read(self):
         result = subprocess.run(self.command, capture_output=True, text=True)
@@ -153,7 +159,7 @@ def contenders(options, folder, peers, model, precision, shard):
     found = [Strait(options, folder, model, precision, shard)]
     for python, name, compiles, openblas in peers:
         for compiled in [False, True] if compiles and not options.no_compile else [False]:
-            for coretype in ["", "SkylakeX"] if openblas else [""]:
+            for coretype in ["", "SkylakeX"] if openblas and options.device == "cpu" else [""]:
                 found.append(Torch(options, python, model, precision, shard, compiled, coretype, name))
     return found
 
@@ -177,7 +183,8 @@ def parse_options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     build = Path(os.environ.get("STRAIT_BUILD_DIR", ROOT / "build"))
     parser.add_argument("--strait", default=build / "sim/cli/strait", type=Path, help="the program (default: %(default)s)")
-    parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--models", nargs="+", choices=SHAPES, default=["llama-1m", "llama-7m", "llama-20m"])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
     parser.add_argument("--batch", type=int, default=8, help="sequences per step, on both sides")
     parser.add_argument("--pipeline", type=int, default=1, help="pipeline stages of the engine")
@@ -202,9 +209,14 @@ def main():
     processor = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                       if line.startswith("model name")), platform.machine())
     print(f"{processor}, {os.cpu_count()} cores; commit {commit}; batch {options.batch}; {' '.join(sys.argv)}", flush=True)
-    peaks = matrix_peaks(options.strait.parents[2] / "tests/bench/ops/bench_ops")
+    if options.device == "cuda":
+        peaks = HOPPER_PEAKS
+        print(subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
+                             capture_output=True, text=True).stdout.strip())
+    else:
+        peaks = matrix_peaks(options.strait.parents[2] / "tests/bench/ops/bench_ops")
     for precision, peak in peaks.items():
-        print(f"matrix products, {precision}: {peak / 1e9:.0f} GFLOP/s on all cores")
+        print(f"matrix products, {precision}: {peak / 1e9:.0f} GFLOP/s {'dense peak' if options.device == 'cuda' else 'on all cores'}")
     results, busy = [], []
     with tempfile.TemporaryDirectory(prefix="strait-bench-") as folder:
         for model in options.models:

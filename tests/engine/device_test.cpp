@@ -21,7 +21,7 @@ Outcome run(const TrainingConfig& c, BackendKind kind) {
   return o;
 }
 
-class DeviceTraining : public ::testing::TestWithParam<std::tuple<const char*, DType>> {
+class DeviceTraining : public ::testing::TestWithParam<std::tuple<std::string, DType>> {
  protected:
   void SetUp() override {
     std::string reason;
@@ -51,7 +51,7 @@ TEST_P(DeviceTraining, GivesTheSameBitsAgain) {
 }
 
 TEST_P(DeviceTraining, FourStagesWithoutACodecAreOneStage) {
-  if (std::string(std::get<0>(GetParam())) != "none") GTEST_SKIP() << "subspace compresses";
+  if (std::get<0>(GetParam()) != "none") GTEST_SKIP() << "subspace compresses";
   const Outcome one = run(config(1), BackendKind::cuda), four = run(config(4), BackendKind::cuda);
   EXPECT_EQ(one.steps[0].loss, four.steps[0].loss);
 }
@@ -70,10 +70,11 @@ TEST_P(DeviceTraining, MeasuresEverySegment) {
 }
 
 INSTANTIATE_TEST_SUITE_P(On, DeviceTraining,
-                         ::testing::Combine(::testing::Values("none", "subspace"),
+                         ::testing::Combine(::testing::Values(std::string("none"),
+                                                              std::string("subspace")),
                                             ::testing::Values(DType::f32, DType::bf16)),
                          [](const auto& suite) {
-                           return std::string(std::get<0>(suite.param)) + "_" +
+                           return std::get<0>(suite.param) + "_" +
                                   name_of(std::get<1>(suite.param));
                          });
 

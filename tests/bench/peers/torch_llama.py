@@ -22,6 +22,7 @@ def parse_arguments():
     parser.add_argument("--batch", type=int, default=8, help="sequences per step")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16 is autocast, with fp32 weights")
     parser.add_argument("--compile", action="store_true", help="torch.compile the model")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="fp32 on cuda without TF32, as the engine")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--warmup-steps", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10, help="length of a reading; at least two steps")
@@ -142,7 +143,8 @@ def main():
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(1)
     tokens, context = read_shard(arguments.tokens), shape["context"]
-    model = Llama(shape)
+    device = arguments.device
+    model = Llama(shape).to(device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     optimizer = make_optimizer(model)
     run = torch.compile(model) if arguments.compile else model
@@ -151,8 +153,8 @@ def main():
 
     def step():
         starts = generator.integers(0, len(tokens) - context - 1, arguments.batch)
-        window = torch.from_numpy(numpy.stack([tokens[start:start + context + 1] for start in starts]).astype("int64"))
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.precision == "bf16"):
+        window = torch.from_numpy(numpy.stack([tokens[start:start + context + 1] for start in starts]).astype("int64")).to(device)
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=arguments.precision == "bf16"):
             loss = run(window[:, :-1].contiguous(), window[:, 1:].contiguous())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -176,6 +178,8 @@ def main():
         "openblas_coretype": arguments.openblas_coretype, "precision": arguments.precision, "compile": arguments.compile,
         "threads": torch.get_num_threads(), "batch": arguments.batch, "parameters": parameters, "warmup_s": warmup_s,
         "first_loss": losses[0], "last_loss": statistics.mean(losses[-5:]), "steps": len(losses),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "device_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else None,
         "tokens_per_second": statistics.median(readings), "readings": readings}))
 
 
