@@ -10,6 +10,9 @@
 #include <fmt/format.h>
 #include <time.h>
 
+#include <fstream>
+#include <limits>
+
 #include "kernels/contract.h"
 
 namespace strait {
@@ -378,6 +381,14 @@ void Backend::random_normal(Tensor y, const Philox& rng, uint64_t stream, double
   c.is({"y", y}, t, y.shape);
   do_random_normal(y, rng, stream, stddev);
   book(Op::random_normal, false, t, 22 * count(y.elements()), y.bytes());
+}
+
+uint64_t Backend::available_memory() const {
+  std::ifstream file("/proc/meminfo");
+  std::string key, unit;
+  for (uint64_t kilobytes = 0; file >> key >> kilobytes && std::getline(file, unit);)
+    if (key == "MemAvailable:") return kilobytes * 1024;
+  return std::numeric_limits<uint64_t>::max();
 }
 
 int64_t Backend::mark() {

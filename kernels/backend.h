@@ -105,6 +105,9 @@ class Backend {
                       const void* host) = 0;                    // contiguous; device.bytes() bytes
   virtual void download(void* host, const Tensor& device) = 0;  // contiguous; waits for the device
   virtual void synchronize() = 0;
+  // Bytes that allocate() could still give: what the host's system says, or the device's; the largest number where nobody
+  // says.
+  virtual uint64_t available_memory() const;
 
   // ---- time ----------------------------------------------------------------------------------------------------
   // The moment at which the work asked for so far is done, on the clock of what does it: the calling thread's processor time

@@ -82,6 +82,12 @@ void CudaBackend::download(void* host, const Tensor& device) {
 
 void CudaBackend::synchronize() { CUDA_CHECK(cudaStreamSynchronize(stream_)); }
 
+uint64_t CudaBackend::available_memory() const {
+  size_t available = 0, all = 0;
+  CUDA_CHECK(cudaMemGetInfo(&available, &all));
+  return available;
+}
+
 int64_t CudaBackend::mark() {
   if (marks_ == events_.size()) CUDA_CHECK(cudaEventCreate(&events_.emplace_back()));
   CUDA_CHECK(cudaEventRecord(events_[marks_], stream_));

@@ -29,6 +29,7 @@ class CudaBackend final : public Backend {
   void upload(const Tensor& device, const void* host) override;
   void download(void* host, const Tensor& device) override;
   void synchronize() override;
+  uint64_t available_memory() const override;
 
   int64_t mark() override;
   int64_t nanoseconds_between(int64_t first, int64_t second) override;

@@ -3,6 +3,7 @@
 // and its dry run sizes the arenas of the others. allocate() only remembers the size; upload() is
 // dropped, download() gives zeros.
 #include <cstring>
+#include <limits>
 
 #include "kernels/backend.h"
 
@@ -24,6 +25,7 @@ class MetaBackend final : public Backend {
   void upload(const Tensor&, const void*) override {}
   void download(void* host, const Tensor& device) override { std::memset(host, 0, device.bytes()); }
   void synchronize() override {}
+  uint64_t available_memory() const override { return std::numeric_limits<uint64_t>::max(); }
 
  protected:
   bool computes() const override { return false; }

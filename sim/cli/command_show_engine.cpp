@@ -1,6 +1,7 @@
 // strait show SCENARIO.json: the resolved scenario, and what one step of it will be.
 #include <fmt/format.h>
 
+#include "engine/memory_plan.h"
 #include "sim/cli/commands.h"
 #include "sim/cli/data_source.h"
 #include "sim/cli/engine_bridge.h"
@@ -21,6 +22,19 @@ void print_ranks(const record::RecordHeader& header) {
     fmt::print("{:<5} {:<22} {:>14} {:>12} {:>12} {:>12}\n", r, i.layers, i.parameters,
                gib(i.persistent.count), gib(i.frames.count), gib(i.scratch.count));
   }
+}
+
+// On the machine that this runs on; a training elsewhere asks there.
+void print_memory(const scenario::Scenario& s, const TrainingConfig& config, const DryRun& plan) {
+  const bool elsewhere =
+      s.devices.backend == scenario::Backend::cuda && make_cuda_backend(nullptr) == nullptr;
+  if (elsewhere || s.devices.backend == scenario::Backend::meta) return;
+  const BackendKind kind = to_backend(s.devices.backend);
+  const uint64_t available = make_backend(kind, 1)->available_memory();
+  const std::string problem = memory_problem(config, plan.ranks, available);
+  fmt::print("\nmemory            {} for all ranks, {} free here ({}){}\n",
+             gib(memory_needed(plan.ranks)), gib(available), name_of(kind),
+             problem.empty() ? "" : "\n                  DOES NOT FIT: " + problem);
 }
 
 void print_bytes(const TrainingConfig& config, const record::StepLog& step) {
@@ -68,6 +82,7 @@ int show_command(const std::string& file, const std::vector<std::string>& set) {
              parameter_count(config.shape));
   fmt::print("tokens per step   {}\n", plan.step.tokens);
   print_ranks(header);
+  print_memory(s, config, plan);
   print_bytes(config, plan.step);
   fmt::print("\nschedule          {} with {} microbatches\n{}\n", config.schedule,
              config.microbatches,

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/memory_plan.h"
 #include "sim/cli/commands.h"
 #include "sim/cli/engine_bridge.h"
 #include "sim/record/sha256.h"
@@ -87,6 +88,9 @@ TrainingJob prepare_training(scenario::Scenario scenario, const std::string& fil
     if (!job.data.empty()) job.data_hash = job.data.front().hash;
     open_start(job);
     check_models(job.phases, {job.start ? &*job.start : nullptr});
+    const std::string memory = memory_problem(job.config(), job.plan.ranks,
+                                              make_backend(job.backend, 1)->available_memory());
+    if (!memory.empty()) throw std::invalid_argument("/training/microbatches: " + memory);
   } catch (const std::invalid_argument& e) {
     throw WrongInput{fmt::format("{}: {}", file, e.what())};
   }
