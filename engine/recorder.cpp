@@ -35,8 +35,6 @@ record::RankLog RankRecorder::take() {
     auto& entry = std::get<record::Compute>(log_.entries[m.entry].action);
     entry.measured = {ops_.nanoseconds_between(m.begin, m.end)};
   }
-  measured_.clear();
-  ops_.forget_marks();
   return std::exchange(log_, {});
 }
 

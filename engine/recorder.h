@@ -41,16 +41,16 @@ class RankRecorder {
   };
 
  private:
-  int rank_;
-  Backend& ops_;
-  bool paused_ = false;
-  bool in_segment_ = false;
   // Marks of the backend around an entry of the log.
   struct Measured {
     size_t entry;
     int64_t begin, end;
   };
 
+  int rank_;
+  Backend& ops_;
+  bool paused_ = false;
+  bool in_segment_ = false;
   uint64_t next_message_ = 0;
   record::RankLog log_;
   std::vector<Measured> measured_;

@@ -8,10 +8,6 @@
 #include "kernels/backend.h"
 
 #include <fmt/format.h>
-#include <time.h>
-
-#include <fstream>
-#include <limits>
 
 #include "kernels/contract.h"
 
@@ -381,24 +377,6 @@ void Backend::random_normal(Tensor y, const Philox& rng, uint64_t stream, double
   c.is({"y", y}, t, y.shape);
   do_random_normal(y, rng, stream, stddev);
   book(Op::random_normal, false, t, 22 * count(y.elements()), y.bytes());
-}
-
-uint64_t Backend::available_memory() const {
-  std::ifstream file("/proc/meminfo");
-  std::string key, unit;
-  for (uint64_t kilobytes = 0; file >> key >> kilobytes && std::getline(file, unit);)
-    if (key == "MemAvailable:") return kilobytes * 1024;
-  return std::numeric_limits<uint64_t>::max();
-}
-
-int64_t Backend::mark() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return now.tv_sec * 1'000'000'000 + now.tv_nsec;
-}
-
-int64_t Backend::nanoseconds_between(int64_t first, int64_t second) {
-  return computes() ? second - first : 0;
 }
 
 }  // namespace strait

@@ -75,6 +75,18 @@ __device__ void load_b(uint32_t (&b)[4], bf16* tile, int row, int n) {
   load_matrices_transposed(b, at<kWidth>(tile, row + lane % 16, 2 * n + lane / 16));
 }
 
+// Adds the products of all A fragments with the two B fragments of columns [16 n, 16 n + 16).
+template <int kTiles, int kCount>
+__device__ __forceinline__ void add_products(float (&sum)[kTiles][kCount][4], int n,
+                                             const uint32_t (&a)[kTiles][4],
+                                             const uint32_t (&b)[4]) {
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t) {
+    mma_m16n8k16(sum[t][2 * n], a[t], b[0], b[1]);
+    mma_m16n8k16(sum[t][2 * n + 1], a[t], b[2], b[3]);
+  }
+}
+
 // scores += A B^T: `tiles` of 16 owned rows from `owned_row` on, with all rows of a streamed tile.
 template <int kWidth, int kTiles, int kStreamed>
 __device__ void multiply_transposed(float (&scores)[kTiles][kStreamed / 8][4], bf16* owned,
@@ -90,11 +102,7 @@ __device__ void multiply_transposed(float (&scores)[kTiles][kStreamed / 8][4], b
     for (int n = 0; n < kStreamed / 16; ++n) {
       uint32_t b[4];
       load_b_of_transpose<kWidth>(b, streamed, n * 16, k);
-#pragma unroll
-      for (int t = 0; t < kTiles; ++t) {
-        mma_m16n8k16(scores[t][2 * n], a[t], b[0], b[1]);
-        mma_m16n8k16(scores[t][2 * n + 1], a[t], b[2], b[3]);
-      }
+      add_products(scores, n, a, b);
     }
   }
 }
@@ -120,11 +128,7 @@ __device__ void multiply(float (&sum)[kTiles][kWidth / 8][4],
     for (int n = 0; n < kWidth / 16; ++n) {
       uint32_t b[4];
       load_b<kWidth>(b, streamed, k * 16, n);
-#pragma unroll
-      for (int t = 0; t < kTiles; ++t) {
-        mma_m16n8k16(sum[t][2 * n], a[t], b[0], b[1]);
-        mma_m16n8k16(sum[t][2 * n + 1], a[t], b[2], b[3]);
-      }
+      add_products(sum, n, a, b);
     }
   }
 }
