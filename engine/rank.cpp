@@ -281,7 +281,8 @@ double Rank::evaluate() {
 std::vector<ParameterState> Rank::save() { return save_parameters(ops_, parameters_); }
 
 void Rank::load(const Snapshot& snapshot, bool moments) {
-  load_parameters(ops_, parameters_, snapshot, moments);
+  const std::unique_ptr<Method> before = make_method(snapshot.constraint, config_.shape);
+  load_parameters(ops_, parameters_, converted(snapshot.source(), *before, *method_), moments);
 }
 
 uint64_t Rank::parameters_hash() {

@@ -34,7 +34,8 @@ class Rank {
   RankStep train(int64_t step);  // 1-based
   double evaluate();             // last stage: mean loss a token; others: 0
   ParameterList& parameters() { return parameters_; }
-  // Parameters and moments to host memory, and back (checkpoint/snapshot.h). Between steps.
+  // Parameters and moments to host memory, and back (checkpoint/snapshot.h); those of a model under another constraint are
+  // converted (Method::from_plain). Between steps.
   std::vector<ParameterState> save();
   void load(const Snapshot& snapshot, bool moments);
   RankPlan plan() const;

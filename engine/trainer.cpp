@@ -38,6 +38,7 @@ class Collector {
             int64_t done, int64_t last, bool carry)
       : config_(config),
         observer_(observer),
+        constraint_(constraint_of(config)),
         carry_(carry),
         started_(started),
         last_(last),
@@ -104,7 +105,7 @@ class Collector {
     parts[static_cast<size_t>(rank)] = std::move(part);
     if (!std::all_of(parts.begin(), parts.end(), [](const auto& p) { return p.has_value(); }))
       return;
-    Snapshot snapshot{step, tokens_after(step), config_.shape, constraint_of(config_), {}};
+    Snapshot snapshot{step, tokens_after(step), config_.shape, constraint_, {}};
     for (auto& p : parts) std::move(p->begin(), p->end(), std::back_inserter(snapshot.parameters));
     states_.erase({step, at_stop});
     if (at_stop || due(step)) observer_.checkpoint(snapshot);
@@ -134,6 +135,7 @@ class Collector {
 
   const TrainingConfig& config_;
   const TrainingObserver& observer_;
+  const ModelConstraint constraint_;
   const bool carry_;
   const int64_t started_, last_;
   mutable std::mutex mutex_;
@@ -167,44 +169,6 @@ void run_rank(const TrainingConfig& config, Rank& rank, int index, bool computes
   }
   if (computes && collector.wants_stopped_state(done))
     collector.hand_in(done, index, true, rank.save());
-}
-
-std::string or_none(const std::string& constraint) {
-  return constraint.empty() ? "none" : constraint;
-}
-
-// Phases hand over parameters by name. Found here, not when the first of them has been trained.
-void check_phases(const std::vector<TrainingPhase>& phases) {
-  for (size_t p = 1; p < phases.size(); ++p) {
-    const std::string before = constraint_of(phases[p - 1].config),
-                      after = constraint_of(phases[p].config);
-    if (before != after)
-      throw std::invalid_argument(fmt::format(
-          "the phase from step {} cannot go on with the parameters of the phase before, whose "
-          "constraint on the model is {}: its own is {}",
-          phases[p].config.first_step, or_none(before), or_none(after)));
-  }
-}
-
-// Sizes that leave no trace in the parameters' own (heads, layers that nobody asks for) would go unnoticed. A longer context and
-// another rope_theta or norm_eps are the user's to choose.
-void check_start(const Snapshot& state, const TrainingConfig& config) {
-  const ModelShape &there = state.shape, &here = config.shape;
-  const std::pair<const char*, int ModelShape::*> sizes[] = {
-      {"layers", &ModelShape::layers},         {"width", &ModelShape::width},
-      {"heads", &ModelShape::heads},           {"kv_heads", &ModelShape::kv_heads},
-      {"head_width", &ModelShape::head_width}, {"ffn_width", &ModelShape::ffn_width},
-      {"vocabulary", &ModelShape::vocabulary}};
-  for (const auto& [name, size] : sizes)
-    if (there.*size != here.*size)
-      throw std::invalid_argument(
-          fmt::format("the state to start from is of a model whose {} is {}; here it is {}", name,
-                      there.*size, here.*size));
-  const std::string constraint = constraint_of(config);
-  if (state.constraint != constraint)
-    throw std::invalid_argument(
-        fmt::format("the constraint on the model of the state to start from is {}; here it is {}",
-                    or_none(state.constraint), or_none(constraint)));
 }
 
 // All ranks of one phase.
@@ -291,15 +255,24 @@ DryRun dry_run(const TrainingConfig& config) {
   return result;
 }
 
-void check_models(const std::vector<TrainingPhase>& phases, const TrainingStart& start) {
-  check_phases(phases);
-  if (start.state != nullptr) check_start(*start.state, phases.at(0).config);
+void check_start(const Snapshot& state, const TrainingConfig& config) {
+  const ModelShape &there = state.shape, &here = config.shape;
+  const std::pair<const char*, int ModelShape::*> sizes[] = {
+      {"layers", &ModelShape::layers},         {"width", &ModelShape::width},
+      {"heads", &ModelShape::heads},           {"kv_heads", &ModelShape::kv_heads},
+      {"head_width", &ModelShape::head_width}, {"ffn_width", &ModelShape::ffn_width},
+      {"vocabulary", &ModelShape::vocabulary}};
+  for (const auto& [name, size] : sizes)
+    if (there.*size != here.*size)
+      throw std::invalid_argument(
+          fmt::format("the state to start from is of a model whose {} is {}; here it is {}", name,
+                      there.*size, here.*size));
 }
 
 TrainingResult train(const std::vector<TrainingPhase>& phases, BackendKind kind, int host_threads,
                      const TrainingStart& start, const TrainingObserver& observer) {
   const int64_t steps = phases.at(0).config.steps, started = start.state ? start.state->step : 0;
-  check_models(phases, start);
+  if (start.state != nullptr) check_start(*start.state, phases.at(0).config);
   TrainingResult result{started, false, ""};
   Snapshot carried;
   const Snapshot* state = start.state;

@@ -55,11 +55,14 @@ struct TrainingResult {
       parameters_hash;  // 16 hex digits over all ranks; the same for the same run, "" on the meta backend
 };
 
-// Throws std::invalid_argument where a phase, or the start, has not the model that goes on. train() asks it first.
-void check_models(const std::vector<TrainingPhase>& phases, const TrainingStart& start);
+// Throws std::invalid_argument where the state is of a model of other sizes: those that leave no trace in the parameters' own
+// (heads, layers that nobody asks for) would go unnoticed. Another method, a longer context, another rope_theta or norm_eps are
+// the user's to choose. train() asks it first.
+void check_start(const Snapshot& state, const TrainingConfig& config);
 
 // Trains up to step config.steps (the same in all phases, whose first steps rise from 1). Between two phases every parameter goes
-// over by its name, with its moments. `host_threads`: ranks that compute at once (>= 1). Throws what the first failing rank threw;
+// over by its name, with its moments; where the method changes what the parameters are held to, they are converted
+// (Method::from_plain). `host_threads`: ranks that compute at once (>= 1). Throws what the first failing rank threw;
 // std::invalid_argument where the start has not the parameters that are needed.
 TrainingResult train(const std::vector<TrainingPhase>& phases, BackendKind kind, int host_threads,
                      const TrainingStart& start, const TrainingObserver& observer);

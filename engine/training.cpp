@@ -33,14 +33,8 @@ void validate(const TrainingConfig& c) {
   make_method(c.method, c.shape, c.dtype);
 }
 
-std::string constraint_of(const TrainingConfig& c) {
-  const std::unique_ptr<Method> method = make_method(c.method, c.shape, c.dtype);
-  ParameterList parameters(c.dtype);
-  MessagePool pool;
-  const MethodContext context{c.shape, c.seed, parameters, pool};
-  if (!method->make_codec(context, 0)->traits().constrains_model) return "";
-  return fmt::format("{} of rank {}, basis_seed {}", c.method.method, method->rank().value_or(0),
-                     c.method.basis_seed);
+ModelConstraint constraint_of(const TrainingConfig& c) {
+  return make_method(c.method, c.shape, c.dtype)->constraint();
 }
 
 }  // namespace strait

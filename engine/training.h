@@ -53,9 +53,8 @@ class BatchSource {
 // Throws std::invalid_argument with a text that names the field.
 void validate(const TrainingConfig& config);
 
-// What the method holds the parameters to, in words: the same numbers under another constraint are another model. "" for a
-// method that leaves the model alone.
-std::string constraint_of(const TrainingConfig& config);
+// What the method holds the parameters to.
+ModelConstraint constraint_of(const TrainingConfig& config);
 
 // Sizes of one rank's memory regions, from a dry run on the meta backend.
 struct RankPlan {

@@ -17,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kFormat = "strait checkpoint 1";
+constexpr const char* kFormat = "strait checkpoint 2";
 constexpr const char* kModelFile = "model.safetensors";
 constexpr const char* kOptimizerFile = "optimizer.safetensors";
 
@@ -80,6 +80,24 @@ ModelShape shape_of(const Json& j) {
   return s;
 }
 
+Json constraint_json(const ModelConstraint& c) {
+  return {{"method", c.method},
+          {"rank", c.rank},
+          {"basis_seed", c.basis_seed},
+          {"dtype", name_of(c.dtype)}};
+}
+
+ModelConstraint constraint_of(const Json& j) {
+  ModelConstraint c;
+  c.method = j.at("method").get<std::string>();
+  c.rank = j.at("rank").get<int>();
+  c.basis_seed = j.at("basis_seed").get<uint64_t>();
+  const auto dtype = j.at("dtype").get<std::string>();
+  for (const DType known : {DType::f32, DType::bf16, DType::f64})
+    if (dtype == name_of(known)) c.dtype = known;
+  return c;
+}
+
 Json read_manifest(const fs::path& checkpoint) {
   const fs::path path = checkpoint / "manifest.json";
   std::string text;
@@ -107,6 +125,7 @@ CheckpointManifest manifest_of(const fs::path& checkpoint, const Json& j) {
     m.data_hash = j.at("data_hash").get<std::string>();
     m.producer = j.at("producer").get<std::string>();
     m.method = j.at("method").get<std::string>();
+    m.constraint = constraint_of(j.at("constraint"));
     m.shape = shape_of(j.at("model"));
     return m;
   } catch (const nlohmann::json::exception& e) {
@@ -175,7 +194,7 @@ fs::path write_checkpoint(const fs::path& folder, const Snapshot& snapshot,
                          {"interrupted", m.interrupted},
                          {"method", m.method},
                          {"model", shape_json(m.shape)},
-                         {"constraint", snapshot.constraint},
+                         {"constraint", constraint_json(m.constraint)},
                          {"record", {{"bytes", m.record_bytes}, {"hash", m.record_hash}}},
                          {"data_hash", m.data_hash},
                          {"host_seconds", m.host_seconds},
@@ -215,11 +234,7 @@ Snapshot read_checkpoint(const fs::path& checkpoint, bool moments) {
     const SafetensorsFile model(verified(checkpoint, json, kModelFile));
     std::optional<SafetensorsFile> optimizer;
     if (moments) optimizer.emplace(verified(checkpoint, json, kOptimizerFile));
-    Snapshot snapshot{manifest.step,
-                      manifest.tokens,
-                      manifest.shape,
-                      json.at("constraint").get<std::string>(),
-                      {}};
+    Snapshot snapshot{manifest.step, manifest.tokens, manifest.shape, manifest.constraint, {}};
     for (const auto& [name, entry] : model.tensors()) {
       ParameterState p;
       p.name = name;

@@ -31,6 +31,7 @@ struct CheckpointManifest {
   std::string data_hash;
   std::string producer;
   std::string method;  // of the pipeline boundaries
+  ModelConstraint constraint;
   ModelShape shape;
 };
 

@@ -5,13 +5,15 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
-#include "engine/codec/subspace.h"
+#include "engine/codec/method.h"
 #include "engine/data/files.h"
 
 namespace strait {
@@ -23,35 +25,22 @@ std::string layer_name(int layer, const char* name) {
   return fmt::format("model.layers.{}.{}", layer, name);
 }
 
-// Reads the checkpoint's parameters one by one, checked, and knows at the end which nobody asked for.
+// Reads the checkpoint's parameters one by one as those of a plain LLaMA, checked, and knows at the end which nobody asked for.
 class Source {
  public:
-  explicit Source(const SafetensorsFile& file) : file_(file) {}
+  Source(const SafetensorsFile& file, const HuggingFaceModel& model)
+      : file_(file), method_(make_method(model.constraint, model.shape)) {}
 
-  bool has(const std::string& name) const { return file_.tensors().contains(name); }
-
-  Values take(const std::string& name, const std::vector<int64_t>& shape) {
-    if (!has(name))
-      throw std::invalid_argument(fmt::format("the checkpoint has no parameter {}", name));
-    const SafetensorsEntry& found = file_.entry(name);
-    if (found.dtype != safetensors_dtype(DType::f32) || found.shape != shape)
-      throw std::invalid_argument(fmt::format(
-          "parameter {} is {} ({}); the model's shape wants {} ({})", name, found.dtype,
-          fmt::join(found.shape, ", "), safetensors_dtype(DType::f32), fmt::join(shape, ", ")));
-    taken_.insert(name);
-    Values values(found.bytes / sizeof(float));
-    file_.read(name, values.data(), DType::f32, shape);
+  Values take(const std::string& name, const Shape& shape) {
+    std::optional<ParameterState> p = read(name);
+    if (!p) p = method_->to_plain(name, [this](const std::string& n) { return read(n); });
+    if (!p) throw std::invalid_argument(fmt::format("the checkpoint has no parameter {}", name));
+    if (!(p->shape == shape))
+      throw std::invalid_argument(fmt::format("parameter {} is {}; the model's shape wants {}",
+                                              name, to_string(p->shape), to_string(shape)));
+    Values values(p->master.size() / sizeof(float));
+    std::memcpy(values.data(), p->master.data(), p->master.size());
     return values;
-  }
-
-  // k of coordinates (rows, k) in a subspace of a `width`-dimensional space.
-  int64_t rank_of(const std::string& name, int64_t width) const {
-    const std::vector<int64_t>& shape = file_.entry(name).shape;
-    if (shape.size() != 2 || shape[1] < 1 || shape[1] > width)
-      throw std::invalid_argument(
-          fmt::format("parameter {} is ({}): no coordinates in {} dimensions", name,
-                      fmt::join(shape, ", "), width));
-    return shape[1];
   }
 
   void check_all_taken() const {
@@ -62,81 +51,39 @@ class Source {
   }
 
  private:
+  std::optional<ParameterState> read(const std::string& name) {
+    if (!file_.tensors().contains(name)) return std::nullopt;
+    const SafetensorsEntry& found = file_.entry(name);
+    if (found.dtype != safetensors_dtype(DType::f32) || found.shape.size() > 4)
+      throw std::invalid_argument(
+          fmt::format("parameter {} is {} ({}); parameters are {} of at most 4 dimensions", name,
+                      found.dtype, fmt::join(found.shape, ", "), safetensors_dtype(DType::f32)));
+    ParameterState p{name, {}, DType::f32, std::vector<std::byte>(found.bytes), {}, {}};
+    p.shape.rank = static_cast<int>(found.shape.size());
+    std::copy(found.shape.begin(), found.shape.end(), p.shape.dims.begin());
+    file_.read(name, p.master.data(), DType::f32, found.shape);
+    taken_.insert(name);
+    return p;
+  }
+
   const SafetensorsFile& file_;
+  std::unique_ptr<Method> method_;
   std::set<std::string> taken_;
-};
-
-// The frozen tensors of a subspace run, as both ends of every boundary make them from the seed.
-class FrozenBasis {
- public:
-  FrozenBasis(const HuggingFaceModel& model, int64_t rank)
-      : width_(model.shape.width), rank_(rank) {
-    ParameterList list(model.dtype);
-    Constant* u = declare_basis(list, model.shape, static_cast<int>(rank), model.basis_seed);
-    fixed_ = declare_token_table(list, model.shape, model.basis_seed)->init;
-    u_.resize(static_cast<size_t>(width_ * rank_));
-    u->init(u_);
-    for (double& x : u_) x = static_cast<double>(static_cast<float>(x));
-    bf16_ = model.dtype == DType::bf16;
-  }
-
-  int64_t rank() const { return rank_; }
-
-  // U Z^T (C, in) of Z (in, k).
-  Values projection(const Values& z, int64_t in) const {
-    Values w(static_cast<size_t>(width_ * in));
-    for (int64_t c = 0; c < width_; ++c)
-      for (int64_t i = 0; i < in; ++i)
-        w[static_cast<size_t>(c * in + i)] = static_cast<float>(dot(c, z.data() + i * rank_));
-    return w;
-  }
-
-  // T_fixed + E U^T (V, C) of E (V, k).
-  Values embedding(const Values& e, int64_t vocabulary) const {
-    std::vector<double> table(static_cast<size_t>(vocabulary * width_));
-    fixed_(table);
-    Values w(table.size());
-    for (int64_t v = 0; v < vocabulary; ++v)
-      for (int64_t c = 0; c < width_; ++c) {
-        const auto at = static_cast<size_t>(v * width_ + c);
-        const auto f = static_cast<float>(table[at]);
-        const float rounded = bf16_ ? static_cast<float>(bfloat16(f)) : f;
-        w[at] = static_cast<float>(static_cast<double>(rounded) + dot(c, e.data() + v * rank_));
-      }
-    return w;
-  }
-
- private:
-  double dot(int64_t c, const float* coordinates) const {
-    double sum = 0;
-    for (int64_t j = 0; j < rank_; ++j)
-      sum += u_[static_cast<size_t>(c * rank_ + j)] * static_cast<double>(coordinates[j]);
-    return sum;
-  }
-
-  int64_t width_, rank_;
-  std::vector<double> u_;
-  Initialiser fixed_;
-  bool bf16_ = false;
 };
 
 // Writes tensors in the order of tensor_names().
 class Exporter {
  public:
   Exporter(const SafetensorsFile& parameters, const HuggingFaceModel& model)
-      : model_(model), source_(parameters) {
-    const std::string embedding = "model.embed_tokens.coordinates";
-    if (model.method == "subspace" && source_.has(embedding))
-      basis_.emplace(model, source_.rank_of(embedding, model.shape.width));
-  }
+      : model_(model), source_(parameters, model) {}
 
   void write(const std::filesystem::path& path) {
     SafetensorsWriter writer(path.string(), declarations(), {{"format", "pt"}});
-    const auto whole = [&](const std::string& name, const std::vector<int64_t>& shape) {
+    const auto whole = [&](const std::string& name, const Shape& shape) {
       writer.write(name, source_.take(name, shape).data());
     };
     const int64_t c = model_.shape.width, v = model_.shape.vocabulary;
-    writer.write("model.embed_tokens.weight", embedding().data());
+    whole("model.embed_tokens.weight", {v, c});
     for (int layer = 0; layer < model_.shape.layers; ++layer) write_layer(writer, layer);
     whole("model.norm.weight", {c});
     whole("lm_head.weight", {v, c});
@@ -184,43 +131,25 @@ class Exporter {
     const auto rows = [&, c = c](const char* name, const Values& stacked, int64_t first) {
       writer.write(layer_name(layer, name), stacked.data() + first * c);
     };
-    const auto norm = [&, c = c](const char* name) {
-      writer.write(layer_name(layer, name), source_.take(layer_name(layer, name), {c}).data());
+    const auto whole = [&](const char* name, const Shape& shape) {
+      writer.write(layer_name(layer, name), source_.take(layer_name(layer, name), shape).data());
     };
-    norm("input_layernorm.weight");
+    whole("input_layernorm.weight", {c});
     const Values qkv =
         source_.take(layer_name(layer, "self_attn.qkv_proj.weight"), {q + 2 * kv, c});
     rows("self_attn.q_proj.weight", qkv, 0);
     rows("self_attn.k_proj.weight", qkv, q);
     rows("self_attn.v_proj.weight", qkv, q + kv);
-    writer.write(layer_name(layer, "self_attn.o_proj.weight"),
-                 output(layer, "self_attn.o_proj", q).data());
-    norm("post_attention_layernorm.weight");
+    whole("self_attn.o_proj.weight", {c, q});
+    whole("post_attention_layernorm.weight", {c});
     const Values gate_up = source_.take(layer_name(layer, "mlp.gate_up_proj.weight"), {2 * f, c});
     rows("mlp.gate_proj.weight", gate_up, 0);
     rows("mlp.up_proj.weight", gate_up, f);
-    writer.write(layer_name(layer, "mlp.down_proj.weight"),
-                 output(layer, "mlp.down_proj", f).data());
-  }
-
-  Values embedding() {
-    const int64_t v = model_.shape.vocabulary;
-    if (!basis_) return source_.take("model.embed_tokens.weight", {v, model_.shape.width});
-    const std::string name = "model.embed_tokens.coordinates";
-    return basis_->embedding(source_.take(name, {v, basis_->rank()}), v);
-  }
-
-  // A matrix (C, in) that writes into the residual stream; the last stage's are plain in a subspace model, too.
-  Values output(int layer, const char* name, int64_t in) {
-    const std::string full = layer_name(layer, name), coordinates = full + ".coordinates";
-    if (!basis_ || !source_.has(coordinates))
-      return source_.take(full + ".weight", {model_.shape.width, in});
-    return basis_->projection(source_.take(coordinates, {in, basis_->rank()}), in);
+    whole("mlp.down_proj.weight", {c, f});
   }
 
   const HuggingFaceModel& model_;
   Source source_;
-  std::optional<FrozenBasis> basis_;
 };
 
 std::string config_json(const HuggingFaceModel& model) {

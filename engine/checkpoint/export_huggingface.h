@@ -1,11 +1,7 @@
 // A trained model as Hugging Face's LlamaForCausalLM reads it: model.safetensors with its names, and config.json. What Strait stacks
 // (q,k,v; gate,up) is taken apart. A subspace model is folded into plain weights, which is exact up to rounding, because variant C
-// constrains what the layers write and leaves what they compute alone (specs/subspace_models.md, section 1.3):
-//
-//   embed_tokens.weight[id] = T_fixed[id] + E[id] U^T
-//   o_proj.weight, down_proj.weight = U Z^T                   (C, in)
-//
-// The boundaries' codec then is the identity on everything that crosses, and nothing of it remains.
+// constrains what the layers write and leaves what they compute alone (engine/codec/subspace_fold.h). The
+// boundaries' codec then is the identity on everything that crosses, and nothing of it remains.
 #pragma once
 
 #include <cstdint>
@@ -14,15 +10,15 @@
 #include <string>
 
 #include "engine/checkpoint/safetensors.h"
+#include "engine/codec/method.h"
 #include "engine/nn/model_shape.h"
 
 namespace strait {
 
 struct HuggingFaceModel {
   ModelShape shape;
-  std::string method = "none";         // of the pipeline boundaries
-  uint64_t basis_seed = 1337;          // subspace: of U and T_fixed
-  DType dtype = DType::f32;            // the run's compute type: T_fixed is rounded to it
+  std::string method = "none";  // of the pipeline boundaries
+  ModelConstraint constraint;
   std::optional<int> end_of_document;  // token id
 };
 

@@ -22,6 +22,13 @@ const ParameterState* Snapshot::find(const std::string& name) const {
   return found == parameters.end() ? nullptr : &*found;
 }
 
+ParameterSource Snapshot::source() const {
+  return [this](const std::string& name) -> std::optional<ParameterState> {
+    const ParameterState* state = find(name);
+    return state == nullptr ? std::nullopt : std::optional(*state);
+  };
+}
+
 std::vector<ParameterState> save_parameters(Backend& ops, const ParameterList& parameters) {
   std::vector<ParameterState> states;
   for (const Parameter& p : parameters.parameters())
@@ -30,11 +37,11 @@ std::vector<ParameterState> save_parameters(Backend& ops, const ParameterList& p
   return states;
 }
 
-void load_parameters(Backend& ops, ParameterList& parameters, const Snapshot& snapshot,
+void load_parameters(Backend& ops, ParameterList& parameters, const ParameterSource& source,
                      bool moments) {
   for (Parameter& p : parameters.parameters()) {
-    const ParameterState* state = snapshot.find(p.name);
-    if (state == nullptr)
+    const std::optional<ParameterState> state = source(p.name);
+    if (!state)
       throw std::invalid_argument(fmt::format(
           "the state to start from has no parameter {}; is it of another model, method or grid?",
           p.name));

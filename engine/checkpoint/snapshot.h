@@ -7,28 +7,21 @@
 #include <string>
 #include <vector>
 
+#include "engine/codec/method.h"
 #include "engine/nn/model_shape.h"
 #include "engine/nn/parameter.h"
 
 namespace strait {
 
-// One parameter; `master`, `m`, `v` hold shape.elements() values of `dtype` (f32; f64 on the reference backend), row-major.
-// `m` and `v` are empty where the moments are not known.
-struct ParameterState {
-  std::string name;
-  Shape shape;
-  DType dtype = DType::f32;
-  std::vector<std::byte> master, m, v;
-};
-
 struct Snapshot {
   int64_t step = 0;     // steps done
   uint64_t tokens = 0;  // trained on so far
   ModelShape shape;
-  std::string constraint;  // constraint_of() the training (engine/training.h)
+  ModelConstraint constraint;  // of the method that trained it
   std::vector<ParameterState> parameters;
 
   const ParameterState* find(const std::string& name) const;  // nullptr if there is none
+  ParameterSource source() const;                             // must not outlive the snapshot
 };
 
 // Downloads one rank's parameters and moments.
@@ -36,7 +29,7 @@ std::vector<ParameterState> save_parameters(Backend& ops, const ParameterList& p
 
 // Gives every parameter of a rank its state; the compute copies are rounded from the masters again. With `moments` false AdamW
 // starts afresh. Throws std::invalid_argument that names a parameter that is missing, or of another shape or type.
-void load_parameters(Backend& ops, ParameterList& parameters, const Snapshot& snapshot,
+void load_parameters(Backend& ops, ParameterList& parameters, const ParameterSource& source,
                      bool moments);
 
 }  // namespace strait

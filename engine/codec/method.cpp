@@ -35,6 +35,29 @@ std::unique_ptr<Method> make_method(const MethodOptions& options, const ModelSha
                                           options.method, fmt::join(method_names(), ", ")));
 }
 
+std::unique_ptr<Method> make_method(const ModelConstraint& constraint, const ModelShape& shape) {
+  MethodOptions options;
+  options.method = constraint.method;
+  options.basis_seed = constraint.basis_seed;
+  if (constraint.rank > 0) options.rank = constraint.rank;
+  return make_method(options, shape, constraint.dtype);
+}
+
+ParameterSource converted(ParameterSource stored, const Method& from, const Method& to) {
+  const bool same = from.constraint() == to.constraint();
+  ParameterSource plain = [stored, &from](const std::string& name) {
+    std::optional<ParameterState> p = stored(name);
+    return p ? p : from.to_plain(name, stored);
+  };
+  return
+      [same, stored = std::move(stored), plain = std::move(plain), &to](const std::string& name) {
+        std::optional<ParameterState> p;
+        if (same) p = stored(name);
+        if (!p) p = to.from_plain(name, plain);
+        return p ? p : plain(name);
+      };
+}
+
 std::vector<std::string> method_names() {
   std::vector<std::string> names;
   for (const Registered& m : kMethods) names.emplace_back(m.name);

@@ -12,6 +12,7 @@
 
 #include "engine/message.h"
 #include "engine/nn/module.h"
+#include "engine/nn/parameter_state.h"
 
 namespace strait {
 
@@ -32,6 +33,16 @@ struct CodecTraits {
   bool exact_adjoint = false;     // encode_grad/decode_grad are the exact adjoints of decode/encode
   bool needs_ids = false;         // token ids travel with the forward message
   bool constrains_model = false;  // gradients are exact only because the model is constrained
+};
+
+// What a method holds the parameters to: the same numbers under another constraint are another model. Default: to nothing, they
+// are those of a plain LLaMA.
+struct ModelConstraint {
+  std::string method = "none";
+  int rank = 0;
+  uint64_t basis_seed = 0;
+  DType dtype = DType::f32;  // to which frozen tables are rounded
+  bool operator==(const ModelConstraint&) const = default;
 };
 
 using Diagnosis = std::vector<std::pair<std::string, double>>;
@@ -81,12 +92,28 @@ class Method {
                                                       bool crosses) const;
   // The rank that was picked, if the method has one.
   virtual std::optional<int> rank() const { return std::nullopt; }
+  virtual ModelConstraint constraint() const { return {}; }
+  // The parameter `name` of a plain LLaMA from this method's, and this method's from those of a plain LLaMA. nullopt where it is
+  // the same in both, or the source has not what it is made of. Throws std::invalid_argument where that has another shape.
+  virtual std::optional<ParameterState> to_plain(const std::string& /*name*/,
+                                                 const ParameterSource& /*own*/) const {
+    return std::nullopt;
+  }
+  virtual std::optional<ParameterState> from_plain(const std::string& /*name*/,
+                                                   const ParameterSource& /*plain*/) const {
+    return std::nullopt;
+  }
 };
 
 // Throws std::invalid_argument for an unknown name or options that do not fit the shape.
 std::unique_ptr<Method> make_method(const MethodOptions& options, const ModelShape& shape,
                                     DType compute);
 std::vector<std::string> method_names();
+// The method that holds parameters to `constraint`. Throws as above.
+std::unique_ptr<Method> make_method(const ModelConstraint& constraint, const ModelShape& shape);
+// Parameters of a model held to `from` as those of `to`, by way of a plain LLaMA: `stored` has them as `from` has. What both
+// constrain alike is passed on as it is. `from` outlives the result, and so does `to`.
+ParameterSource converted(ParameterSource stored, const Method& from, const Method& to);
 
 // The initial standard deviation of an output projection of a plain LLaMA: 0.02 / sqrt(2 L) (Radford et al. 2019).
 double output_projection_stddev(const ModelShape& shape);

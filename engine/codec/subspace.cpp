@@ -6,6 +6,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "engine/codec/subspace_fold.h"
 #include "engine/manifold/orthonormal.h"
 
 namespace strait {
@@ -224,7 +225,11 @@ class SubspaceCodec final : public Codec {
 
 class SubspaceMethod final : public Method {
  public:
-  SubspaceMethod(MethodOptions options, int rank) : options_(std::move(options)), rank_(rank) {}
+  SubspaceMethod(MethodOptions options, int rank, const ModelShape& shape, DType compute)
+      : options_(std::move(options)),
+        rank_(rank),
+        compute_(compute),
+        fold_(shape, rank, options_.basis_seed, compute) {}
   std::unique_ptr<Codec> make_codec(const MethodContext& c, int) const override {
     return std::make_unique<SubspaceCodec>(c, options_, rank_);
   }
@@ -237,10 +242,23 @@ class SubspaceMethod final : public Method {
     return std::make_unique<SubspaceProjection>(c, options_, rank_, name, layer, in);
   }
   std::optional<int> rank() const override { return rank_; }
+  ModelConstraint constraint() const override {
+    return {"subspace", rank_, options_.basis_seed, compute_};
+  }
+  std::optional<ParameterState> to_plain(const std::string& name,
+                                         const ParameterSource& own) const override {
+    return fold_.to_plain(name, own);
+  }
+  std::optional<ParameterState> from_plain(const std::string& name,
+                                           const ParameterSource& plain) const override {
+    return fold_.from_plain(name, plain);
+  }
 
  private:
   MethodOptions options_;
   int rank_;
+  DType compute_;
+  SubspaceFold fold_;
 };
 
 }  // namespace
@@ -294,7 +312,7 @@ std::unique_ptr<Method> make_subspace(const MethodOptions& options, const ModelS
     throw std::invalid_argument(
         fmt::format("subspace rank {} is outside 1 to the model's width {}", rank, shape.width));
   }
-  return std::make_unique<SubspaceMethod>(options, rank);
+  return std::make_unique<SubspaceMethod>(options, rank, shape, compute);
 }
 
 }  // namespace strait

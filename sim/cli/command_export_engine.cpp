@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
-#include <variant>
 
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/export_huggingface.h"
@@ -37,16 +36,6 @@ Checkpoint choose_checkpoint(const ExportArguments& a) {
                                a.checkpoint, folder.string(), fmt::join(steps, ", "))};
 }
 
-HuggingFaceModel describe(const CheckpointManifest& manifest, const scenario::Scenario& s) {
-  HuggingFaceModel model;
-  model.shape = manifest.shape;
-  model.method = manifest.method;
-  model.dtype = s.devices.precision == scenario::Precision::bf16 ? DType::bf16 : DType::f32;
-  if (const auto* o = std::get_if<scenario::SubspaceOptions>(&s.compression.pipeline.options))
-    model.basis_seed = o->basis_seed;
-  return model;
-}
-
 // The SentencePiece model under the name and with the settings that LlamaTokenizer looks for.
 void copy_tokenizer(const OpenedData& data, const fs::path& out) {
   write_file_atomically(out / "tokenizer.model", read_file(data.tokenizer_model));
@@ -69,7 +58,8 @@ int export_command(const ExportArguments& a) {
     throw WrongInput{fmt::format("--format: found \"{}\"; allowed: safetensors-hf", a.format)};
   const Checkpoint checkpoint = choose_checkpoint(a);
   const scenario::Scenario s = load((fs::path(a.run) / "scenario.json").string(), {});
-  HuggingFaceModel model = describe(checkpoint.manifest, s);
+  HuggingFaceModel model{checkpoint.manifest.shape, checkpoint.manifest.method,
+                         checkpoint.manifest.constraint, std::nullopt};
   OpenedData data;
   try {
     data = open_data(s, [](const std::string& line) { fmt::print("{}\n", line); });

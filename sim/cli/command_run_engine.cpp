@@ -1,6 +1,7 @@
 // strait run SCENARIO.json: trains, writes the record, and lets strait-sim say, beside it, when
 // everything would have happened. With --resume it goes on where an earlier one was stopped.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
@@ -41,6 +42,13 @@ scenario::Scenario read_scenario(RunArguments& a) {
   return s;
 }
 
+// What becomes of the parameters where another method takes them over.
+const char* conversion_text(const ModelConstraint& before, const ModelConstraint& after) {
+  if (before == after) return "";
+  return after == ModelConstraint{} ? " (parameters are folded: the same function)"
+                                    : " (parameters are projected: the model changes)";
+}
+
 void print_start(const TrainingJob& job, const fs::path& directory) {
   const TrainingConfig& c = job.config();
   int64_t parameters = 0;
@@ -51,9 +59,14 @@ void print_start(const TrainingJob& job, const fs::path& directory) {
              static_cast<double>(parameters) / 1e6, c.pipeline, name_of(job.backend),
              c.dtype == DType::bf16 ? "bf16" : "fp32");
   if (!job.data.empty()) fmt::print("data              {}\n", job.data.front().description);
+  if (job.start)
+    fmt::print("starts from       {}{}\n", job.scenario.training.init_from,
+               conversion_text(job.start->constraint, constraint_of(c)));
   for (size_t i = 1; i < job.phases.size(); ++i)
-    fmt::print("from step {:<8}{}\n", job.phases[i].config.first_step,
-               job.scenario.training.phases[i - 1].set.dump());
+    fmt::print("from step {:<8}{}{}\n", job.phases[i].config.first_step,
+               job.scenario.training.phases[i - 1].set.dump(),
+               conversion_text(constraint_of(job.phases[i - 1].config),
+                               constraint_of(job.phases[i].config)));
   fmt::print("boundaries        {}, {} a step, wire ratio {:.2f}x\n", c.method.method,
              bytes_text(static_cast<double>(b.all())), b.wire_ratio());
   if (job.scenario.network.model != sim::NetworkModel::packet) return;
@@ -72,14 +85,23 @@ void print_start(const TrainingJob& job, const fs::path& directory) {
   }
 }
 
+// "subspace rank 16", or "none > subspace rank 16" where phases change it.
+std::string methods_of(const TrainingJob& job) {
+  std::vector<std::string> names;
+  for (const TrainingPhase& phase : job.phases) {
+    const TrainingConfig& c = phase.config;
+    const auto rank = make_method(c.method, c.shape, c.dtype)->rank();
+    std::string name = c.method.method + (rank ? fmt::format(" rank {}", *rank) : "");
+    if (names.empty() || names.back() != name) names.push_back(std::move(name));
+  }
+  return fmt::format("{}", fmt::join(names, " > "));
+}
+
 // What the user reads last. The same figures are in summary.json.
 void print_end(const TrainingJob& job, const fs::path& directory, const Recording& r,
                const Simulator& simulator) {
   ComparisonRow own = row_of(simulator);
-  own.method = std::string(job.scenario.compression.pipeline.method());
-  const auto rank =
-      make_method(job.config().method, job.config().shape, job.config().dtype)->rank();
-  if (rank) own.method += fmt::format(" rank {}", *rank);
+  own.method = methods_of(job);
   own.network = job.scenario.network.preset.empty() ? "as given" : job.scenario.network.preset;
   std::vector<ComparisonRow> rows = {own};
   if (!r.result.stopped) rows = compare(directory, job.scenario, job.config(), own);

@@ -140,12 +140,14 @@ std::vector<ComparisonRow> compare(const fs::path& run, const scenario::Scenario
 }
 
 void print_rows(const std::vector<ComparisonRow>& rows) {
-  fmt::print("\n{:<16} {:<18} {:>12} {:>12} {:>12} {:>14}\n", "method", "network", "bytes/step",
-             "step", "tokens/s", "virtual time");
+  size_t width = 16;
+  for (const ComparisonRow& r : rows) width = std::max(width, r.method.size());
+  fmt::print("\n{:<{}} {:<18} {:>12} {:>12} {:>12} {:>14}\n", "method", width, "network",
+             "bytes/step", "step", "tokens/s", "virtual time");
   int64_t extended = 0;
   for (const ComparisonRow& r : rows) {
     extended = std::max(extended, r.extended);
-    fmt::print("{:<16} {:<18} {:>12} {:>12} {:>12.0f} {:>13}{}\n", r.method, r.network,
+    fmt::print("{:<{}} {:<18} {:>12} {:>12} {:>12.0f} {:>13}{}\n", r.method, width, r.network,
                bytes_text(r.bytes_per_step), duration_text(r.step_seconds), r.tokens_per_second,
                duration_text(r.virtual_seconds), r.extended > 0 ? "*" : "");
   }

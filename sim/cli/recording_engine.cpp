@@ -83,9 +83,9 @@ class Keeper {
     m.record_hash = record_hash_;
     m.data_hash = job_.data_hash;
     m.producer = kProducer;
-    const TrainingConfig& config = config_at(snapshot.step);
-    m.method = config.method.method;
-    m.shape = config.shape;
+    m.method = config_at(snapshot.step).method.method;
+    m.constraint = snapshot.constraint;
+    m.shape = snapshot.shape;
     write_checkpoint(folder_, snapshot, m);
     prune_checkpoints(folder_, t.keep_checkpoints, false);
   }

@@ -87,7 +87,7 @@ TrainingJob prepare_training(scenario::Scenario scenario, const std::string& fil
       add_phase(job, count, notice);
     if (!job.data.empty()) job.data_hash = job.data.front().hash;
     open_start(job);
-    check_models(job.phases, {job.start ? &*job.start : nullptr});
+    if (job.start) check_start(*job.start, job.config());
     const std::string memory = memory_problem(job.config(), job.plan.ranks,
                                               make_backend(job.backend, 1)->available_memory());
     if (!memory.empty()) throw std::invalid_argument("/training/microbatches: " + memory);

@@ -224,12 +224,13 @@ Object<Training> training_table() {
              "How many of the newest checkpoints stay. 0: all.", {.replayable = true})
       .field("init_from", &Training::init_from, text("a path"),
              "A checkpoint, or a run directory whose newest counts: its parameters are where the "
-             "training starts, by name; the optimizer starts afresh.",
+             "training starts, by name, converted if it had another method; the optimizer starts "
+             "afresh.",
              {.absent = "initial parameters from `seed`"})
       .present_if([](const Training& training) { return !training.init_from.empty(); })
       .field("phases", &Training::phases, list_of(phase_table().kind(), 0, most_phases),
              "Changes on the way. A phase's values stay until another phase changes them; "
-             "parameters and moments go over by name.")
+             "parameters and moments go over by name, converted where the method changes.")
       .present_if([](const Training& training) { return !training.phases.empty(); });
   return table;
 }

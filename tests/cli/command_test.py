@@ -160,6 +160,17 @@ class Commands(Case):
         self.assertEqual(tokens, [256, 512, 768, 768 + 512, 768 + 1024, 768 + 1536])
         self.wrong("/training/init_from", "no checkpoint there", training__init_from="nowhere")
 
+    def test_compression_is_turned_off_and_on_on_the_way(self):
+        phases = [{"at": 3, "set": {"compression.pipeline": {"method": "none"}}}, {"at": 5, "set": {"compression.pipeline": {"method": "subspace", "rank": 8}}}]
+        told = self.ok("run", self.write(training__phases=phases, output__compare_networks=[]), "--out", "out")
+        self.assertIn("(parameters are folded: the same function)", told)
+        self.assertIn("(parameters are projected: the model changes)", told)
+        self.assertIn("subspace rank 4 > none > subspace rank 8", told)
+        sent = [int(row["bytes_forward"]) for row in self.rows(self.folder / "out/steps.csv")]
+        self.assertEqual(len(set(sent)), 3)
+        self.assertEqual(sent[::2], sent[1::2])
+        self.assertTrue(sent[0] < sent[4] < sent[2])
+
     def test_the_closing_table_compares_networks_and_the_uncompressed_method(self):
         done = self.strait("run", self.write(output__compare_networks=["datacenter-100g"]), "--out", "out")
         self.assertEqual(done.returncode, 0, done.stderr)

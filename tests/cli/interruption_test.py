@@ -26,7 +26,7 @@ SCENARIO = {
     "data": {"corpus": "corpus.txt", "tokenizer": "byte"},
     "training": {"steps": 60, "batch": 8, "microbatches": 4, "evaluate_every": 20, "evaluate_batches": 2,
                  "checkpoint_every": 7, "optimizer": {"lr": 3e-3, "warmup_steps": 5},
-                 "phases": [{"at": 25, "set": {"model.context": 128}}, {"at": 43, "set": {"training.optimizer.lr": 1e-3}}]},
+                 "phases": [{"at": 25, "set": {"model.context": 128}}, {"at": 34, "set": {"compression.pipeline": {"method": "none"}}}, {"at": 43, "set": {"training.optimizer.lr": 1e-3}}]},
     "parallel": {"pipeline": 4, "schedule": "1f1b"},
     "compression": {"pipeline": {"method": "subspace", "rank": 8}},
     "network": {"model": "fluid", "preset": "home-80m"},

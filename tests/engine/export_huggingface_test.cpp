@@ -43,8 +43,7 @@ HuggingFaceModel model_of(const TrainingConfig& c) {
   HuggingFaceModel m;
   m.shape = c.shape;
   m.method = c.method.method;
-  m.basis_seed = c.method.basis_seed;
-  m.dtype = c.dtype;
+  m.constraint = make_method(c.method, c.shape, c.dtype)->constraint();
   m.end_of_document = 3;
   return m;
 }
@@ -151,7 +150,7 @@ TEST_F(ExportTest, TheBasisIsTheSeedsOwn) {
   const TrainingConfig c = tiny(3, "subspace", DType::f32);
   auto p = trained(c);
   HuggingFaceModel model = model_of(c);
-  model.basis_seed += 1;
+  model.constraint.basis_seed += 1;
   export_model(snapshot_of(*p), model);
   Pipeline plain(tiny(1, "none", DType::f32), BackendKind::cpu);
   load(plain, SafetensorsFile(folder_ / "model.safetensors"));

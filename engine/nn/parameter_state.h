@@ -1,0 +1,26 @@
+// One parameter with its AdamW moments in host memory, under its global name: what leaves a rank and comes back, on any grid.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/tensor.h"
+
+namespace strait {
+
+// `master`, `m`, `v` hold shape.elements() values of `dtype` (f32; f64 on the reference backend), row-major. `m` and `v` are empty
+// where the moments are not known.
+struct ParameterState {
+  std::string name;
+  Shape shape;
+  DType dtype = DType::f32;
+  std::vector<std::byte> master, m, v;
+};
+
+// The parameter of a name, or nullopt where there is none.
+using ParameterSource = std::function<std::optional<ParameterState>(const std::string& name)>;
+
+}  // namespace strait
