@@ -187,6 +187,7 @@ int run_command(RunArguments a) {
       prepare_training(read_scenario(a), a.scenario, [&](const std::string& line) {
         if (!a.quiet) fmt::print("{}\n", line);
       });
+  if (!FinishedTrainings(job, a.cache).has()) check_memory(job, a.scenario);
   const fs::path directory = a.resume ? find_run_directory(a.out, job.scenario.name)
                                       : make_run_directory(a.out, job.scenario.name);
   const DirectoryLock lock(directory / "record", std::chrono::seconds(1));

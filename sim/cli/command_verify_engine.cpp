@@ -65,6 +65,7 @@ void train_again(const fs::path& run, const fs::path& again, const Outline& o,
   scenario::Scenario s = load(file.string(), {});
   s.training.checkpoint_every = 0;
   const TrainingJob job = prepare_training(std::move(s), file.string(), notice);
+  check_memory(job, file.string());
   if (!o.data_hash.empty() && o.data_hash != job.data_hash)
     throw std::runtime_error(
         fmt::format("{}: the data is not what the run trained on: its hash was {}, it is {} now",

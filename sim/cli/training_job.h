@@ -30,4 +30,7 @@ struct TrainingJob {
 TrainingJob prepare_training(scenario::Scenario scenario, const std::string& file,
                              const std::function<void(const std::string&)>& notice);
 
+// Throws WrongInput where training takes more memory than is free on this machine; names the largest microbatch that fits.
+void check_memory(const TrainingJob& job, const std::string& file);
+
 }  // namespace strait::cli

@@ -88,9 +88,6 @@ TrainingJob prepare_training(scenario::Scenario scenario, const std::string& fil
     if (!job.data.empty()) job.data_hash = job.data.front().hash;
     open_start(job);
     if (job.start) check_start(*job.start, job.config());
-    const std::string memory = memory_problem(job.config(), job.plan.ranks,
-                                              make_backend(job.backend, 1)->available_memory());
-    if (!memory.empty()) throw std::invalid_argument("/training/microbatches: " + memory);
   } catch (const std::invalid_argument& e) {
     throw WrongInput{fmt::format("{}: {}", file, e.what())};
   }
@@ -99,6 +96,13 @@ TrainingJob prepare_training(scenario::Scenario scenario, const std::string& fil
                                                                     : scenario::Backend::cpu;
   job.scenario.model.vocabulary = job.config().shape.vocabulary;
   return job;
+}
+
+void check_memory(const TrainingJob& job, const std::string& file) {
+  const std::string problem = memory_problem(job.config(), job.plan.ranks,
+                                             make_backend(job.backend, 1)->available_memory());
+  if (!problem.empty())
+    throw WrongInput{fmt::format("{}: /training/microbatches: {}", file, problem)};
 }
 
 }  // namespace strait::cli

@@ -160,6 +160,10 @@ class Commands(Case):
         self.assertEqual(tokens, [256, 512, 768, 768 + 512, 768 + 1024, 768 + 1536])
         self.wrong("/training/init_from", "no checkpoint there", training__init_from="nowhere")
 
+    def test_what_does_not_fit_into_memory_is_refused_with_what_would(self):
+        self.wrong("/training/microbatches", "sequences", training__batch=1 << 24, training__microbatches=2)
+        self.assertFalse((self.folder / "out").exists())
+
     def test_compression_is_turned_off_and_on_on_the_way(self):
         phases = [{"at": 3, "set": {"compression.pipeline": {"method": "none"}}}, {"at": 5, "set": {"compression.pipeline": {"method": "subspace", "rank": 8}}}]
         told = self.ok("run", self.write(training__phases=phases, output__compare_networks=[]), "--out", "out")
