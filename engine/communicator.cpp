@@ -21,20 +21,6 @@ const char* name_of(record::MessageKind kind) {
   return "?";
 }
 
-// A message of one double. On the meta backend it has its 8 bytes and no content.
-Message message_of(double value, MessagePool& pool, Backend& ops) {
-  Message message(pool, ops, {{DType::f64, {1}}});
-  if (message.section(0).data != nullptr) ops.upload(message.section(0), &value);
-  return message;
-}
-
-// The double in `message`, or `otherwise` where messages have no content.
-double value_of(const Message& message, double otherwise, Backend& ops) {
-  double value = otherwise;
-  if (message.section(0).data != nullptr) ops.download(&value, message.section(0));
-  return value;
-}
-
 }  // namespace
 
 std::string to_string(const Tag& tag) {
@@ -62,25 +48,34 @@ Message Communicator::receive(int from, const Tag& tag) {
   return message;
 }
 
-double Communicator::all_reduce_sum(double value, int first, int count, int32_t purpose,
-                                    MessagePool& pool, Backend& ops) {
+void Communicator::all_reduce_sum(Tensor value, int first, int count, int32_t purpose,
+                                  MessagePool& pool, Backend& ops) {
+  using Segment = RankRecorder::Segment;
   const int last = first + count - 1;
   STRAIT_CHECK(
       count >= 1 && first >= 0 && last < size() && rank() >= first && rank() <= last,
       fmt::format("rank {} of {} in a sum over ranks {} to {}", rank(), size(), first, last));
   const Tag tag{record::MessageKind::sync, -1, purpose};
-  double total = value;
+  // y = a [+ b], as an entry of its own between the messages.
+  const auto add = [&](const Tensor& y, const Tensor& a, const Tensor& b) {
+    Segment segment(recorder_, record::Category::compute, record::Phase::reduce, -1);
+    ops.add_statistics(y, a, b);
+  };
+  const auto pass_on = [&](int to) {
+    Message message(pool, ops, {{DType::f64, value.shape}});
+    add(message.section(0), value, {});
+    send(to, tag, std::move(message));
+  };
   if (rank() > first) {
     const Message below = receive(rank() - 1, tag);
-    total = value_of(below, 0.0, ops) + value;
+    add(value, below.section(0), value);
   }
   if (rank() < last) {
-    send(rank() + 1, tag, message_of(total, pool, ops));
+    pass_on(rank() + 1);
     const Message above = receive(rank() + 1, tag);
-    total = value_of(above, value, ops);
+    add(value, above.section(0), {});
   }
-  if (rank() > first) send(rank() - 1, tag, message_of(total, pool, ops));
-  return total;
+  if (rank() > first) pass_on(rank() - 1);
 }
 
 }  // namespace strait

@@ -38,10 +38,11 @@ class Communicator {
   // Blocks until the message is there. Throws CommunicatorAborted.
   Message receive(int from, const Tag& tag);
 
-  // Sum of one double over the ranks [first, first + count) in rank order, the same bits on each of them: a chain up to the
-  // last rank and back, real messages of 8 bytes, so that it works on every topology that joins neighbours.
-  double all_reduce_sum(double value, int first, int count, int32_t purpose, MessagePool& pool,
-                        Backend& ops);
+  // value (n) f64 becomes its sum over the ranks [first, first + count) in rank order, the same bits on each of them: a chain up to
+  // the last rank and back, real messages of 8 n bytes, so that it works on every topology that joins neighbours. The host
+  // does not wait for a device.
+  void all_reduce_sum(Tensor value, int first, int count, int32_t purpose, MessagePool& pool,
+                      Backend& ops);
 
  protected:
   virtual void do_send(int to, const Tag& tag, Message message) = 0;

@@ -80,6 +80,7 @@ void Rank::allocate(const RankPlan* plan) {
   losses_ = small({std::max(config_.microbatches, config_.evaluate_batches)}, DType::f64);
   grad_scale_ = small({1}, statistics_of(config_.dtype));
   sum_squares_ = small({1}, DType::f64);
+  total_squares_ = small({1}, DType::f64);
   for (size_t i = 0; i < frames_.size(); ++i) {
     Frame& f = frames_[i];
     f.index = static_cast<int>(i);
@@ -205,25 +206,26 @@ void Rank::diagnose(Codec& codec, int boundary, Frame& frame, Tensor x, bool gra
   recorder_.pause(false);
 }
 
-double Rank::reduce_gradients() {
+void Rank::reduce_gradients() {
   Segment segment(recorder_, Category::compute, Phase::reduce, -1);
   ops_.sum_squares(sum_squares_, parameters_.flat_grad());
-  double value = std::numeric_limits<double>::quiet_NaN();
-  if (sum_squares_.data != nullptr) ops_.download(&value, sum_squares_);
-  return value;
 }
 
-void Rank::update(int64_t step, double grad_sum_squares) {
-  double norm_squared = grad_sum_squares;
-  if (config_.clip_norm > 0 && config_.clip_scope == ClipScope::global) {
-    norm_squared =
-        communicator_.all_reduce_sum(grad_sum_squares, 0, config_.pipeline, kClipNorm, pool_, ops_);
+void Rank::update(int64_t step) {
+  const bool clips = config_.clip_norm > 0,
+             global = clips && config_.clip_scope == ClipScope::global && config_.pipeline > 1;
+  if (global) {
+    {
+      Segment segment(recorder_, Category::compute, Phase::reduce, -1);
+      ops_.add_statistics(total_squares_, sum_squares_, {});
+    }
+    communicator_.all_reduce_sum(total_squares_, 0, config_.pipeline, kClipNorm, pool_, ops_);
   }
-  const double norm = std::sqrt(norm_squared);
-  const double factor =
-      config_.clip_norm > 0 && norm > config_.clip_norm ? config_.clip_norm / norm : 1.0;
   Segment segment(recorder_, Category::compute, Phase::update, -1);
-  ops_.fill(grad_scale_, factor);
+  if (clips)
+    ops_.clip_factor(grad_scale_, global ? total_squares_ : sum_squares_, config_.clip_norm);
+  else
+    ops_.fill(grad_scale_, 1.0);
   adamw_step(context_, parameters_, config_.adamw, config_.learning_rate.at(step), step,
              grad_scale_);
 }
@@ -259,10 +261,13 @@ RankStep Rank::train(int64_t step) {
       free.push_back(slot);
     }
   }
+  reduce_gradients();
+  update(step);
+  // Only now, with everything asked for, does the host wait for a device.
   RankStep result;
   result.loss_sum = sum_of_losses(config_.microbatches);
-  result.grad_sum_squares = reduce_gradients();
-  update(step, result.grad_sum_squares);
+  result.grad_sum_squares = std::numeric_limits<double>::quiet_NaN();
+  if (sum_squares_.data != nullptr) ops_.download(&result.grad_sum_squares, sum_squares_);
   result.diagnostics = std::move(diagnostics_);
   result.log = recorder_.take();
   return result;

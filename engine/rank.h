@@ -50,8 +50,8 @@ class Rank {
   void forward(Frame& frame, int microbatch, int64_t first_sequence);
   void backward(Frame& frame, int microbatch);
   void diagnose(Codec& codec, int boundary, Frame& frame, Tensor x, bool gradient);
-  double reduce_gradients();
-  void update(int64_t step, double grad_sum_squares);
+  void reduce_gradients();
+  void update(int64_t step);
   double sum_of_losses(int microbatches);
 
   const TrainingConfig& config_;
@@ -76,7 +76,8 @@ class Rank {
   std::vector<Frame> frames_;
   int64_t diagnosing_ = 0;  // the step whose first microbatch is to be diagnosed, 0: none
   std::vector<record::Diagnostic> diagnostics_;
-  Tensor positions_, losses_, grad_scale_, sum_squares_;  // losses_ (microbatches) f64
+  Tensor positions_, losses_;                        // losses_ (microbatches) f64
+  Tensor grad_scale_, sum_squares_, total_squares_;  // of this rank and of all
 };
 
 }  // namespace strait

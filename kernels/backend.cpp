@@ -345,6 +345,30 @@ void Backend::sum_squares(Tensor out, Tensor x) {
   book(Op::sum_squares, false, t, 2 * count(x.elements()), bytes_of({out, x}));
 }
 
+void Backend::add_statistics(Tensor y, Tensor a, Tensor b) {
+  const Contract c(Op::add_statistics, computes(), has_f64());
+  c.is({"a", a}, DType::f64, a.shape);
+  c.is({"y", y}, DType::f64, a.shape);
+  c.may_be({"y", y}, {"a", a});
+  if (b.defined()) {
+    c.is({"b", b}, DType::f64, a.shape);
+    c.may_be({"y", y}, {"b", b});
+  }
+  do_add_statistics(y, a, b);
+  book(Op::add_statistics, false, DType::f64, b.defined() ? count(a.elements()) : 0,
+       bytes_of({y, a, b}));
+}
+
+void Backend::clip_factor(Tensor factor, Tensor sum_squares, double max_norm) {
+  const Contract c(Op::clip_factor, computes(), has_f64());
+  c.is({"factor", factor}, statistics_of(c.float_type({"factor", factor})), {1});
+  c.is({"sum_squares", sum_squares}, DType::f64, {1});
+  c.no_alias({"factor", factor}, {{"sum_squares", sum_squares}});
+  c.require(max_norm > 0, fmt::format("max_norm is {}; it must be positive", max_norm));
+  do_clip_factor(factor, sum_squares, max_norm);
+  book(Op::clip_factor, false, DType::f64, 2, bytes_of({factor, sum_squares}));
+}
+
 void Backend::adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad,
                     Tensor grad_scale, const AdamWParameters& p) {
   const Contract c(Op::adamw, computes(), has_f64());

@@ -50,6 +50,8 @@ enum class Op : uint8_t {
   fill,
   sum,
   sum_squares,
+  add_statistics,
+  clip_factor,
   adamw,
   random_normal,
   count_
@@ -194,7 +196,12 @@ class Backend {
   void sum(Tensor out, Tensor x);
   void sum_squares(Tensor out, Tensor x);
 
+  // y = a + b, or y = a where b is undefined; (n) f64 each on every backend, may alias. For what ranks tell each other.
+  void add_statistics(Tensor y, Tensor a, Tensor b);
+
   // ---- optimizer -------------------------------------------------------------------------------------------------
+  // factor (1) S = min(1, max_norm / sqrt(sum_squares)), computed in f64; sum_squares (1) f64 on every backend. NaN gives 1.
+  void clip_factor(Tensor factor, Tensor sum_squares, double max_norm);
   // Decoupled AdamW (Loshchilov & Hutter 2019) over flat buffers of n elements, in S:
   //   g = grad * grad_scale[0]; m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2;
   //   p = p - lr * (m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps) + wd * p);  compute = round_T(p)
@@ -239,6 +246,8 @@ class Backend {
   virtual void do_fill(Tensor y, double value) = 0;
   virtual void do_sum(Tensor out, Tensor x) = 0;
   virtual void do_sum_squares(Tensor out, Tensor x) = 0;
+  virtual void do_add_statistics(Tensor y, Tensor a, Tensor b) = 0;
+  virtual void do_clip_factor(Tensor factor, Tensor sum_squares, double max_norm) = 0;
   virtual void do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad,
                         Tensor grad_scale, const AdamWParameters& p) = 0;
   virtual void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) = 0;

@@ -47,6 +47,10 @@ const char* name_of(Op op) {
       return "sum";
     case Op::sum_squares:
       return "sum_squares";
+    case Op::add_statistics:
+      return "add_statistics";
+    case Op::clip_factor:
+      return "clip_factor";
     case Op::adamw:
       return "adamw";
     case Op::random_normal:

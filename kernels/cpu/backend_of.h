@@ -87,6 +87,10 @@ class BackendOf final : public HostBackend {
     reduce<V>(
         out, x, [](V v) { return v * v; }, threads_, scratch_);
   }
+  void do_add_statistics(Tensor y, Tensor a, Tensor b) override { cpu::add_statistics(y, a, b); }
+  void do_clip_factor(Tensor factor, Tensor sum_squares, double max_norm) override {
+    cpu::clip_factor(factor, sum_squares, max_norm);
+  }
   void do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale,
                 const AdamWParameters& p) override {
     cpu::adamw<V>(master, compute, m, v, grad, grad_scale, p, threads_);

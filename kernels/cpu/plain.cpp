@@ -1,6 +1,7 @@
-// Copies and random numbers (kernels/cpu/plain.h). Row-local and element-local.
+// Copies, statistics and random numbers (kernels/cpu/plain.h). Row-local and element-local.
 #include "kernels/cpu/plain.h"
 
+#include <cmath>
 #include <cstring>
 
 namespace strait::cpu {
@@ -17,6 +18,18 @@ void gather_rows(Tensor y, Tensor table, Tensor ids, int threads) {
           table.as<const std::byte>() + static_cast<size_t>(ids.as<const int32_t>()[n]) * row_bytes,
           row_bytes);
   });
+}
+
+void add_statistics(Tensor y, Tensor a, Tensor b) {
+  for (int64_t i = 0; i < y.elements(); ++i) {
+    const double x = a.as<const double>()[i];
+    y.as<double>()[i] = b.defined() ? x + b.as<const double>()[i] : x;
+  }
+}
+
+void clip_factor(Tensor factor, Tensor sum_squares, double max_norm) {
+  const double norm = std::sqrt(*sum_squares.as<const double>());
+  *factor.as<float>() = static_cast<float>(norm > max_norm ? max_norm / norm : 1.0);
 }
 
 void random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev, int threads) {

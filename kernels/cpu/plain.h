@@ -9,6 +9,9 @@ namespace strait::cpu {
 void gather_rows(Tensor y, Tensor table, Tensor ids, int threads);
 // By index, so in any order.
 void random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev, int threads);
+// A few doubles each.
+void add_statistics(Tensor y, Tensor a, Tensor b);
+void clip_factor(Tensor factor, Tensor sum_squares, double max_norm);
 // Where row `row` of a tensor whose last dimension is dense begins, in elements.
 int64_t row_offset(const Tensor& t, int64_t row);
 

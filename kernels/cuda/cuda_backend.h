@@ -64,6 +64,8 @@ class CudaBackend final : public Backend {
   void do_fill(Tensor y, double value) override;
   void do_sum(Tensor out, Tensor x) override;
   void do_sum_squares(Tensor out, Tensor x) override;
+  void do_add_statistics(Tensor y, Tensor a, Tensor b) override;
+  void do_clip_factor(Tensor factor, Tensor sum_squares, double max_norm) override;
   void do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale,
                 const AdamWParameters& p) override;
   void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) override;

@@ -1,5 +1,7 @@
 // y = a + b, y += alpha x, y = alpha y, y = round(x), y = value; sum of x and of x^2; normal random
 // numbers by index.
+#include <cmath>
+
 #include "kernels/reference/reference.h"
 
 namespace strait {
@@ -54,6 +56,16 @@ void ReferenceBackend::do_sum_squares(Tensor out, Tensor x) {
   double sum = 0;
   for (int64_t i = 0; i < x.elements(); ++i) sum += get(flat(x), i) * get(flat(x), i);
   set(out, sum, 0);
+}
+
+void ReferenceBackend::do_add_statistics(Tensor y, Tensor a, Tensor b) {
+  for (int64_t i = 0; i < y.elements(); ++i)
+    set(flat(y), get(flat(a), i) + (b.defined() ? get(flat(b), i) : 0.0), i);
+}
+
+void ReferenceBackend::do_clip_factor(Tensor factor, Tensor sum_squares, double max_norm) {
+  const double norm = std::sqrt(get(flat(sum_squares), 0));
+  set(factor, norm > max_norm ? max_norm / norm : 1.0, 0);
 }
 
 void ReferenceBackend::do_random_normal(Tensor y, const Philox& rng, uint64_t stream,

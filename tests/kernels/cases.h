@@ -260,6 +260,25 @@ inline std::vector<Case> elementwise_cases() {
 
 inline std::vector<Case> reduction_cases() {
   std::vector<Case> cases;
+  for (int64_t n : {int64_t{1}, int64_t{77}})
+    for (int form : {0, 1, 2, 3})  // y apart, y = a, y = b, no b
+      cases.push_back(
+          {Op::add_statistics, text("add_statistics n form", {n, form}), [=](Runner& r) {
+             const Tensor a = r.input({n}, Kind::f64), b = r.input({n}, Kind::f64);
+             const Tensor y = form == 1   ? r.watch("y", a, kExact)
+                              : form == 2 ? r.watch("y", b, kExact)
+                                          : r.output("y", {n}, Kind::f64, kExact);
+             r.ops.add_statistics(y, a, form == 3 ? Tensor{} : b);
+           }});
+  for (double squares : {0.0, 3.0, 4.0, 5.0, 1e30})  // the norm's limit is 2
+    cases.push_back({Op::clip_factor,
+                     text("clip_factor squares", {static_cast<int64_t>(std::min(squares, 1e18))}),
+                     [=](Runner& r) {
+                       // One rounding to S.
+                       r.ops.clip_factor(r.output("factor", {1}, Kind::statistic, {1e-7, 1e-7}),
+                                         r.input({1}, Kind::f64, std::vector<double>{squares}),
+                                         2.0);
+                     }});
   for (int64_t n : {int64_t{1}, int64_t{77}, int64_t{4096}, int64_t{70001}})
     for (Kind kind : {Kind::element, Kind::statistic}) {
       const int64_t k = kind == Kind::element;

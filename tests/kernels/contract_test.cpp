@@ -249,6 +249,17 @@ TEST_F(Contract, OfElementwiseOps) {
   expect_refused([&] { ops_->scale(f32({0}), 2); }, "scale", "empty dimensions");
 }
 
+TEST_F(Contract, OfStatistics) {
+  const Tensor a = t(DType::f64, {3}), one = t(DType::f64, {1});
+  expect_refused([&] { ops_->add_statistics(a, f32({3}), a); }, "add_statistics", "a is f32 (3)");
+  expect_refused([&] { ops_->add_statistics(a, a, one); }, "add_statistics", "b is f64 (1)");
+  expect_refused([&] { ops_->clip_factor(t(DType::bf16, {1}), one, 1); }, "clip_factor",
+                 "factor is bf16");
+  expect_refused([&] { ops_->clip_factor(f32({1}), f32({1}), 1); }, "clip_factor",
+                 "sum_squares is f32");
+  expect_refused([&] { ops_->clip_factor(f32({1}), one, 0); }, "clip_factor", "max_norm is 0");
+}
+
 TEST_F(Contract, OfAdamW) {
   AdamWParameters p;
   const Tensor master = f32({4}), m = f32({4}), v = f32({4}), grad = f32({4}), one = f32({1});

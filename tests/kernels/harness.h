@@ -24,8 +24,8 @@
 
 namespace strait::testing {
 
-// Where an operand's numbers are stored: as T, the op's element type, or as S = statistics_of(T).
-enum class Kind { element, statistic };
+// Where an operand's numbers are stored: as T, the op's element type, as S = statistics_of(T), or always in f64.
+enum class Kind { element, statistic, f64 };
 
 // Largest nrmse for f32 and for bf16 elements; 0 asks for equality.
 struct Tolerance {
@@ -171,10 +171,14 @@ class Runner {
   };
 
   DType dtype_of(Kind kind) const {
-    return kind == Kind::element ? element_ : statistics_of(element_);
+    return kind == Kind::f64       ? DType::f64
+           : kind == Kind::element ? element_
+                                   : statistics_of(element_);
   }
   DType stored_as(Kind kind) const {
-    return kind == Kind::element ? stored_ : statistics_of(stored_);
+    return kind == Kind::f64       ? DType::f64
+           : kind == Kind::element ? stored_
+                                   : statistics_of(stored_);
   }
 
   Tensor place(Shape shape, DType dtype, const std::vector<double>& values, int64_t pad) {

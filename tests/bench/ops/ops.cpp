@@ -279,6 +279,14 @@ void add_flat(int64_t n) {
     const Tensor out = o.zeros({1}, DType::f32), x = o.random({n}, t);
     return [=](Backend& ops) { ops.sum_squares(out, x); };
   });
+  add("add_statistics n=1", [=](Operands& o, DType) -> Run {
+    const Tensor y = o.zeros({1}, DType::f64), x = o.zeros({1}, DType::f64);
+    return [=](Backend& ops) { ops.add_statistics(y, x, y); };
+  });
+  add("clip_factor", [=](Operands& o, DType) -> Run {
+    const Tensor factor = o.zeros({1}, DType::f32), squares = o.zeros({1}, DType::f64);
+    return [=](Backend& ops) { ops.clip_factor(factor, squares, 1.0); };
+  });
   add(fmt::format("adamw n={}", n), [=](Operands& o, DType t) -> Run {
     const Tensor p = o.random({n}, DType::f32), c = t == DType::f32 ? p : o.zeros({n}, t),
                  m = o.zeros({n}, DType::f32), v = o.zeros({n}, DType::f32),
