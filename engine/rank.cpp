@@ -159,7 +159,10 @@ void Rank::forward(Frame& frame, int microbatch, int64_t first_sequence) {
   }
   {
     Segment segment(recorder_, Category::compute, Phase::forward, microbatch);
-    x = stage_->forward(context_, frame, x, losses_.slice(0, microbatch, 1));
+    const auto work = [&] {
+      return stage_->forward(context_, frame, x, losses_.slice(0, microbatch, 1));
+    };
+    x = frame.training ? forwards_[{microbatch, frame.index}].run(context_, frame, work) : work();
   }
   if (last()) return;
   if (frame.training && microbatch == 0) diagnose(*after_, stage_index_, frame, x, false);
@@ -184,7 +187,8 @@ void Rank::backward(Frame& frame, int microbatch) {
   Tensor dx;
   {
     Segment segment(recorder_, Category::compute, Phase::backward, microbatch);
-    dx = stage_->backward(context_, frame, dy);
+    dx = backwards_[{microbatch, frame.index}].run(
+        context_, frame, [&] { return stage_->backward(context_, frame, dy); });
   }
   if (first()) return;
   if (microbatch == 0) diagnose(*before_, stage_index_ - 1, frame, dx, true);

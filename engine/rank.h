@@ -2,13 +2,16 @@
 // neighbours, its schedule and its data, and no time and no network.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "engine/checkpoint/snapshot.h"
 #include "engine/communicator.h"
 #include "engine/nn/stage.h"
+#include "engine/repeated_work.h"
 #include "engine/training.h"
 
 namespace strait {
@@ -74,6 +77,7 @@ class Rank {
   Arena scratch_;
   Context context_;
   std::vector<Frame> frames_;
+  std::map<std::pair<int, int>, RepeatedWork> forwards_, backwards_;  // by microbatch and frame
   int64_t diagnosing_ = 0;  // the step whose first microbatch is to be diagnosed, 0: none
   std::vector<record::Diagnostic> diagnostics_;
   Tensor positions_, losses_;                        // losses_ (microbatches) f64

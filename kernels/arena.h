@@ -43,6 +43,11 @@ class Arena {
 #endif
     used_ = mark;
   }
+  // Back to where take() had come to before: what was taken up to there is in use again.
+  void restore(size_t mark) {
+    STRAIT_CHECK(mark <= high_water_);
+    used_ = mark;
+  }
   size_t high_water() const { return high_water_; }
   // Debug builds fill rewound memory with NaN bytes; only for memory that the host may write.
   void set_poison(bool on) { poison_ = on; }

@@ -82,6 +82,13 @@ struct AdamWParameters {
   int64_t step = 1;  // 1-based, for the bias corrections
 };
 
+// Ops that were noted instead of done, and can be done any number of times by one call (Backend::begin_noting()).
+class OpSequence {
+ public:
+  virtual ~OpSequence() = default;
+  std::vector<OpCost> costs;
+};
+
 // Memory of a device. The base of every owning object above this layer.
 class DeviceMemory {
  public:
@@ -118,6 +125,16 @@ class Backend {
   // Between two marks, in nanoseconds; 0 on a backend that computes nothing. Waits until the second is reached.
   virtual int64_t nanoseconds_between(int64_t first, int64_t second);
   virtual void forget_marks() {}
+
+  // ---- repetition ----------------------------------------------------------------------------------------------
+  // Where notes_ops(), ops between begin_noting() and end_noting() are not done: perform() does them all, on the same memory and
+  // with the same scalars, for less than asking for each costs (a CUDA graph). Every op must have run once on these shapes before; no
+  // upload, download or allocation in between. abandon_noting() forgets them. perform() books the ops' costs.
+  virtual bool notes_ops() const { return false; }
+  void begin_noting();
+  std::unique_ptr<OpSequence> end_noting();
+  void abandon_noting();
+  void perform(OpSequence& sequence);
 
   // Every op from now on is booked here (null: nowhere). Not owned.
   void set_cost_sink(std::vector<OpCost>* sink) { sink_ = sink; }
@@ -218,6 +235,11 @@ class Backend {
   virtual bool computes() const { return true; }  // false: operands may have null data (meta)
   virtual bool has_f64() const { return false; }  // true: every op also takes f64 (reference, meta)
 
+  // Only where notes_ops().
+  virtual void do_begin_noting() {}
+  virtual std::unique_ptr<OpSequence> do_end_noting() { return nullptr; }
+  virtual void do_perform(OpSequence&) {}
+
   virtual void do_matmul(Tensor y, Tensor a, bool transpose_a, Tensor b, bool transpose_b,
                          bool accumulate) = 0;
   virtual void do_rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor w, double eps) = 0;
@@ -255,6 +277,8 @@ class Backend {
  private:
   void book(Op op, bool matrix, DType dtype, uint64_t flops, uint64_t bytes);
   std::vector<OpCost>* sink_ = nullptr;
+  std::vector<OpCost> noted_;                 // costs of the ops that are being noted
+  std::vector<OpCost>* performed_ = nullptr;  // the sink while noting
 };
 
 // `threads`: OpenMP threads inside one op (1 when every rank has a thread of its own).

@@ -33,6 +33,13 @@ class CudaMemory final : public DeviceMemory {
   CudaMemory& operator=(const CudaMemory&) = delete;
 };
 
+struct CudaGraph final : OpSequence {
+  ~CudaGraph() override {
+    if (graph != nullptr) cudaGraphExecDestroy(graph);
+  }
+  cudaGraphExec_t graph = nullptr;
+};
+
 // The stream of all backends that live.
 std::shared_ptr<CUstream_st> shared_stream() {
   static std::mutex mutex;
@@ -101,6 +108,25 @@ int64_t CudaBackend::nanoseconds_between(int64_t first, int64_t second) {
   float milliseconds = 0;
   CUDA_CHECK(cudaEventElapsedTime(&milliseconds, begin, end));
   return std::llround(static_cast<double>(milliseconds) * 1e6);
+}
+
+void CudaBackend::do_begin_noting() {
+  // Of this thread alone: others may allocate meanwhile.
+  CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
+}
+
+std::unique_ptr<OpSequence> CudaBackend::do_end_noting() {
+  cudaGraph_t graph = nullptr;
+  CUDA_CHECK(cudaStreamEndCapture(stream_, &graph));
+  auto sequence = std::make_unique<CudaGraph>();
+  const cudaError_t status = cudaGraphInstantiate(&sequence->graph, graph, 0);
+  cudaGraphDestroy(graph);
+  CUDA_CHECK(status);
+  return sequence;
+}
+
+void CudaBackend::do_perform(OpSequence& sequence) {
+  CUDA_CHECK(cudaGraphLaunch(dynamic_cast<CudaGraph&>(sequence).graph, stream_));
 }
 
 void* CudaBackend::scratch(size_t bytes) {

@@ -35,7 +35,13 @@ class CudaBackend final : public Backend {
   int64_t nanoseconds_between(int64_t first, int64_t second) override;
   void forget_marks() override { marks_ = 0; }
 
+  bool notes_ops() const override { return true; }
+
  protected:
+  void do_begin_noting() override;
+  std::unique_ptr<OpSequence> do_end_noting() override;
+  void do_perform(OpSequence& sequence) override;
+
   void do_matmul(Tensor y, Tensor a, bool transpose_a, Tensor b, bool transpose_b,
                  bool accumulate) override;
   void do_rmsnorm_forward(Tensor y, Tensor rstd, Tensor x, Tensor w, double eps) override;

@@ -21,8 +21,9 @@ Outcome run(const TrainingConfig& c, BackendKind kind) {
   return o;
 }
 
+// Three steps: a device does the work of the first op by op, notes that of the second, and performs it by one call in the third.
 TrainingConfig four_layers(int pipeline, const std::string& method, DType dtype) {
-  TrainingConfig c = tiny_run(pipeline, method, dtype, 2, 1);
+  TrainingConfig c = tiny_run(pipeline, method, dtype, 3, 1);
   c.shape.layers = 4;
   return c;
 }
@@ -52,6 +53,21 @@ TEST_P(DeviceTraining, FollowsTheProcessor) {
 TEST_P(DeviceTraining, GivesTheSameBitsAgain) {
   EXPECT_EQ(run(config(), BackendKind::cuda).parameters,
             run(config(), BackendKind::cuda).parameters);
+}
+
+TEST_P(DeviceTraining, BooksTheSameOpsInEveryStep) {
+  const Outcome o = run(config(), BackendKind::cuda);
+  for (size_t r = 0; r < o.steps[0].ranks.size(); ++r) {
+    const auto ops_of = [&](size_t step) {
+      std::vector<std::vector<record::OpWork>> all;
+      for (const record::Entry& entry : o.steps[step].ranks[r].entries)
+        if (const auto* compute = std::get_if<record::Compute>(&entry.action))
+          all.push_back(compute->ops);
+      return all;
+    };
+    EXPECT_EQ(ops_of(1), ops_of(0)) << r;
+    EXPECT_EQ(ops_of(2), ops_of(0)) << r;
+  }
 }
 
 // The device's own clock, read behind its back: every segment took some time.

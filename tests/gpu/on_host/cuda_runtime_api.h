@@ -11,6 +11,8 @@
 #include <functional>
 #include <string>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "tests/gpu/on_host/grid.h"
 
@@ -125,8 +127,16 @@ inline unsigned __float_as_uint(float x) {
 
 // ---- the run time --------------------------------------------------------------------------------------------------
 
-enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorLaunchFailure = 719 };
-struct CUstream_st {};
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorLaunchFailure = 719,
+  cudaErrorStreamCaptureUnsupported = 900
+};
+struct CUstream_st {
+  std::vector<std::function<void()>>* captured =
+      nullptr;  // what is asked for while a graph is made
+};
 using cudaStream_t = CUstream_st*;
 using cudaEvent_t = int64_t*;  // the host's time in nanoseconds
 enum { cudaHostAllocDefault = 0, cudaEventDisableTiming = 2 };
@@ -169,7 +179,10 @@ inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   *stream = new CUstream_st;
   return cudaSuccess;
 }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaGetLastError(); }
+inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (stream->captured != nullptr) return cudaErrorStreamCaptureUnsupported;
+  return cudaGetLastError();
+}
 inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   delete stream;
   return cudaSuccess;
@@ -216,13 +229,56 @@ inline cudaError_t cudaMemGetInfo(size_t* available, size_t* all) {
   *available = *all = size_t{80} << 30;
   return cudaSuccess;
 }
-inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
-  std::memset(to, value, bytes);
+
+namespace cuda_on_host {
+// Does `work`, now or when the graph that is being made is launched.
+template <typename Work>
+void submit(cudaStream_t stream, Work work) {
+  if (stream != nullptr && stream->captured != nullptr)
+    stream->captured->emplace_back(std::move(work));
+  else
+    work();
+}
+}  // namespace cuda_on_host
+
+inline cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  cuda_on_host::submit(stream, [=] { std::memset(to, value, bytes); });
   return cudaSuccess;
 }
-inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
-                                   cudaStream_t) {
-  std::memcpy(to, from, bytes);
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                                   cudaStream_t stream) {
+  if (kind != cudaMemcpyDeviceToDevice && stream->captured != nullptr)
+    return cudaErrorStreamCaptureUnsupported;
+  cuda_on_host::submit(stream, [=] { std::memcpy(to, from, bytes); });
+  return cudaSuccess;
+}
+
+using cudaGraph_t = std::vector<std::function<void()>>*;
+using cudaGraphExec_t = std::vector<std::function<void()>>*;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal };
+inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  stream->captured = new std::vector<std::function<void()>>;
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = std::exchange(stream->captured, nullptr);
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                        unsigned long long) {
+  *executable = new std::vector<std::function<void()>>(*graph);
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete executable;
+  return cudaSuccess;
+}
+inline cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+  for (const auto& work : *executable) work();
   return cudaSuccess;
 }
 inline cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
@@ -239,12 +295,12 @@ template <typename... Parameters, typename... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
   const std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
-  std::string error;
-  const dim3 grid = config->gridDim;
-  if (!cuda_on_host::run_grid(
-          {grid.x, grid.y, grid.z}, config->blockDim.x, config->dynamicSmemBytes,
-          [&] { std::apply(kernel, values); }, &error)) {
-    cuda_on_host::last_error = {cudaErrorLaunchFailure, error};
-  }
+  cuda_on_host::submit(config->stream, [=, grid = config->gridDim, threads = config->blockDim.x,
+                                        shared = config->dynamicSmemBytes] {
+    std::string error;
+    if (!cuda_on_host::run_grid(
+            {grid.x, grid.y, grid.z}, threads, shared, [&] { std::apply(kernel, values); }, &error))
+      cuda_on_host::last_error = {cudaErrorLaunchFailure, error};
+  });
   return cudaSuccess;
 }
