@@ -106,8 +106,9 @@ class Backend {
   virtual ~Backend() = default;
 
   // ---- memory --------------------------------------------------------------------------------------------------
-  virtual const char* name() const = 0;  // "cpu", "cuda", "reference", "meta"
-  virtual bool host_memory() const = 0;  // device memory can be read by the host
+  virtual const char* name() const = 0;     // "cpu", "cuda", "reference", "meta"
+  virtual std::string device_name() const;  // of the processor or the card, as its maker calls it
+  virtual bool host_memory() const = 0;     // device memory can be read by the host
   virtual std::unique_ptr<DeviceMemory> allocate(
       size_t bytes) = 0;  // zeroed, 256-byte aligned; throws std::bad_alloc
   virtual void upload(const Tensor& device,

@@ -1,4 +1,4 @@
-// Memory and time of a backend that works on the host (kernels/backend.h): what Linux says of both.
+// Name, memory and time of a backend that works on the host (kernels/backend.h): what Linux says of them.
 #include <time.h>
 
 #include <fstream>
@@ -8,6 +8,15 @@
 #include "kernels/backend.h"
 
 namespace strait {
+
+std::string Backend::device_name() const {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    const size_t colon = line.find(": ");
+    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
+  }
+  return "processor";
+}
 
 uint64_t Backend::available_memory() const {
   std::ifstream file("/proc/meminfo");

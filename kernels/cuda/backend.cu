@@ -89,6 +89,12 @@ void CudaBackend::download(void* host, const Tensor& device) {
 
 void CudaBackend::synchronize() { CUDA_CHECK(cudaStreamSynchronize(stream_)); }
 
+std::string CudaBackend::device_name() const {
+  cudaDeviceProp properties{};
+  CUDA_CHECK(cudaGetDeviceProperties(&properties, 0));
+  return properties.name;
+}
+
 uint64_t CudaBackend::available_memory() const {
   size_t available = 0, all = 0;
   CUDA_CHECK(cudaMemGetInfo(&available, &all));

@@ -24,6 +24,7 @@ class CudaBackend final : public Backend {
   CudaBackend& operator=(const CudaBackend&) = delete;
 
   const char* name() const override { return "cuda"; }
+  std::string device_name() const override;
   bool host_memory() const override { return false; }
   std::unique_ptr<DeviceMemory> allocate(size_t bytes) override;
   void upload(const Tensor& device, const void* host) override;

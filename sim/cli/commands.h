@@ -24,6 +24,12 @@ struct RunArguments {
   bool quiet = false;
 };
 
+struct CalibrateArguments {
+  std::string backend = "auto", out = "device.json";
+  int threads = 0;       // of the cpu backend; 0: all
+  double seconds = 0.2;  // for each op
+};
+
 struct VerifyArguments {
   std::string run;
   bool quiet = false;
@@ -68,6 +74,7 @@ struct PruneArguments {
 int validate_command(const std::vector<std::string>& files);
 int schema_command(const std::string& what);
 int info_command();
+int calibrate_command(const CalibrateArguments& arguments);
 int show_command(const std::string& scenario, const std::vector<std::string>& set);
 int run_command(RunArguments arguments);
 int replay_command(const ReplayArguments& arguments);

@@ -21,8 +21,10 @@ sweep::TrainingIdentity identity_of(const TrainingJob& job) {
         fmt::format(" checkpoints {} {}", t.checkpoint_every, t.keep_checkpoints);
   identity.data_hash = job.data_hash;
   identity.backend = name_of(job.backend);
-  identity.instruction_set =
-      job.backend == BackendKind::cpu ? cpu::name_of(cpu::available_instruction_sets().back()) : "";
+  // Libraries choose their code by more than the instruction set that ours is chosen by.
+  identity.device = make_backend(job.backend, 1)->device_name();
+  if (job.backend == BackendKind::cpu)
+    identity.device += fmt::format(", {}", cpu::name_of(cpu::available_instruction_sets().back()));
   identity.program = sweep::program_identity();
   return identity;
 }

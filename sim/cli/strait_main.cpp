@@ -53,6 +53,18 @@ void define(CLI::App& app, std::function<int()>& action) {
       ->allow_extra_args(false);
   show->callback([&] { action = [] { return show_command(scenario, set); }; });
 
+  static CalibrateArguments calibrate;
+  CLI::App* c =
+      app.add_subcommand("calibrate", "Measures this machine as a device, for devices.timing");
+  c->add_option("--backend", calibrate.backend, "auto, cpu or cuda")->capture_default_str();
+  c->add_option("--threads", calibrate.threads, "of the cpu backend (default: all)")
+      ->check(CLI::PositiveNumber);
+  c->add_option("--seconds", calibrate.seconds, "spent on each op")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  c->add_option("--out", calibrate.out, "device file")->capture_default_str();
+  c->callback([&] { action = [] { return calibrate_command(calibrate); }; });
+
   CLI::App* corpus = app.add_subcommand("corpus", "The named corpora")->require_subcommand(1);
   corpus->add_subcommand("list", "Names, sizes, and what is in the cache")->callback([&] {
     action = corpus_list_command;

@@ -22,15 +22,16 @@ namespace strait::sim {
 // A real card: peaks as the vendor's data sheet gives them (dense, no sparsity), and the shares of
 // them that we assume.
 struct Card {
-  std::string_view name;
+  std::string name;
   double fp32_flops =
       0;  // per second, ordinary units; fp32 matrix products run here, too (no TF32)
   double bf16_matrix_flops = 0;  // per second, matrix units, dense, fp32 accumulation
   double memory_bytes = 0;       // per second, device memory
   double compute_efficiency = 0;
   double memory_efficiency = 0;
-  Nanoseconds launch;       // per op
-  std::string_view source;  // where the peaks come from
+  Nanoseconds launch;  // per op
+  std::string source;  // where the peaks come from
+  bool operator==(const Card&) const = default;
 };
 
 // The known cards, in the order in which they are documented.

@@ -13,7 +13,7 @@ std::vector<sim::Device> make_devices(const Scenario& scenario,
     for (const RankDevice& other : scenario.devices.ranks) {
       if (other.rank == rank) own = other;
     }
-    if (timing.measured && own.device.empty()) {
+    if (timing.measured && !own.device) {
       if (header.meta) {
         throw std::invalid_argument(
             "/devices/timing: \"measured\", but the record was made on the meta backend, which "
@@ -21,7 +21,8 @@ std::vector<sim::Device> make_devices(const Scenario& scenario,
       }
       devices.push_back(sim::Device::measured(own.slowdown));
     } else {
-      const sim::Card& card = sim::find_card(own.device.empty() ? timing.device : own.device);
+      const DeviceModel model = own.device.value_or(timing.device);
+      const sim::Card& card = model.calibrated ? *model.calibrated : sim::find_card(model.name);
       devices.push_back(sim::Device::roofline(card, own.slowdown, timing.efficiency));
     }
   }

@@ -224,9 +224,8 @@ void check_devices(const Scenario& scenario, Rules& rules) {
                   fmt::format("rank {}", rank.rank), fmt::format("a rank from 0 to {}", ranks - 1));
     rules.require(seen.insert(rank.rank).second, here + "/rank", {},
                   fmt::format("rank {} a second time", rank.rank), "one entry per rank");
-    rules.require(rank.device.empty() || !devices.timing.measured, here + "/device",
-                  {"/devices/timing"}, "a card, but timing is \"measured\"",
-                  "slowdown alone, or a card as timing");
+    rules.require(!rank.device || !devices.timing.measured, here + "/device", {"/devices/timing"},
+                  "a card, but timing is \"measured\"", "slowdown alone, or a card as timing");
   }
 }
 

@@ -14,6 +14,7 @@
 #include <variant>
 #include <vector>
 
+#include "sim/device/device.h"
 #include "sim/network/config.h"
 #include "sim/scenario/problem.h"
 
@@ -134,17 +135,24 @@ struct Compression {
 enum class Backend { automatic, cpu, cuda, meta };
 
 // Where the seconds of a compute come from: this machine's clock, or a model of a named card.
+// A card of sim/device/cards.cpp by its name, or a machine that `strait calibrate` measured.
+struct DeviceModel {
+  std::string name = "A10G";  // unused where `calibrated`
+  std::optional<sim::Card> calibrated;
+  bool operator==(const DeviceModel&) const = default;
+};
+
 struct Timing {
   bool measured = false;
-  std::string device = "A10G";       // unused when measured
+  DeviceModel device;                // unused when measured
   std::optional<double> efficiency;  // share of the card's peak, (0, 1]; unset: the card's own
 };
 
 // One rank that differs from the others.
 struct RankDevice {
   int rank = 0;
-  std::string device;     // "": the one of Timing
-  double slowdown = 1.0;  // 2: every compute takes twice as long
+  std::optional<DeviceModel> device;  // unset: the one of Timing
+  double slowdown = 1.0;              // 2: every compute takes twice as long
 };
 
 struct Devices {

@@ -67,7 +67,7 @@ Json identity_json(const TrainingIdentity& i) {
   return {{"record_hash", i.record_hash},
           {"data_hash", i.data_hash},
           {"backend", i.backend},
-          {"instruction_set", i.instruction_set},
+          {"device", i.device},
           {"program", i.program}};
 }
 
@@ -93,10 +93,10 @@ Manifest parse_manifest(const Json& json) {
   TrainingDescription& d = entry.description;
   d.name = json.at("name").get<std::string>();
   const Json& identity = json.at("identity");
-  d.identity = {
-      identity.at("record_hash").get<std::string>(), identity.at("data_hash").get<std::string>(),
-      identity.at("backend").get<std::string>(), identity.at("instruction_set").get<std::string>(),
-      identity.at("program").get<std::string>()};
+  d.identity = {identity.at("record_hash").get<std::string>(),
+                identity.at("data_hash").get<std::string>(),
+                identity.at("backend").get<std::string>(), identity.at("device").get<std::string>(),
+                identity.at("program").get<std::string>()};
   d.scenario = json.at("scenario");
   d.host_seconds = json.at("host_seconds").get<double>();
   entry.stored = json.at("stored").get<int64_t>();

@@ -23,11 +23,11 @@ class CacheError : public std::runtime_error {
 
 // All that a training's result depends on.
 struct TrainingIdentity {
-  std::string record_hash;      // scenario::record_hash() of the resolved scenario
-  std::string data_hash;        // of tokens and tokenizer; "" on the meta backend
-  std::string backend;          // "cpu", "cuda", "meta"
-  std::string instruction_set;  // what the backend's code was chosen for: "avx2", "sm_90a"
-  std::string program;          // program_identity()
+  std::string record_hash;  // scenario::record_hash() of the resolved scenario
+  std::string data_hash;    // of tokens and tokenizer; "" on the meta backend
+  std::string backend;      // "cpu", "cuda", "meta"
+  std::string device;       // what computed: "NVIDIA H200", or the processor and "avx2"
+  std::string program;      // program_identity()
 };
 
 // The name of a training's entry: SHA-256 (hex) of the identity's canonical JSON.

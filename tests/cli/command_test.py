@@ -164,6 +164,19 @@ class Commands(Case):
         self.wrong("/training/microbatches", "sequences", training__batch=1 << 24, training__microbatches=2)
         self.assertFalse((self.folder / "out").exists())
 
+    def test_a_calibrated_machine_is_a_device(self):
+        told = self.ok("calibrate", "--threads", "1", "--seconds", "0.01", "--backend", "cpu", "--out", "here.json")
+        self.assertIn("devices.timing.device=here.json", told)
+        run = self.run_ok("a", devices__timing={"device": "here.json"})
+        resolved = json.loads((run / "scenario.json").read_text())["devices"]["timing"]["device"]
+        self.assertEqual(resolved, json.loads((self.folder / "here.json").read_text())["device"])
+        (self.folder / "here.json").unlink()  # the run has it
+        self.ok("replay", run, "--out", "again", "--quiet")
+        self.assertEqual((run / "steps.csv").read_bytes(), (self.folder / "again/steps.csv").read_bytes())
+        self.wrong("/devices/timing/device", "here.json", devices__timing={"device": "here.json"})
+        (self.folder / "here.json").write_text('{"device": {"name": "x", "fp32_flops": 0}}')
+        self.wrong("here.json/device/fp32_flops", "1 to 1e+21", devices__timing={"device": "here.json"})
+
     def test_compression_is_turned_off_and_on_on_the_way(self):
         phases = [{"at": 3, "set": {"compression.pipeline": {"method": "none"}}}, {"at": 5, "set": {"compression.pipeline": {"method": "subspace", "rank": 8}}}]
         told = self.ok("run", self.write(training__phases=phases, output__compare_networks=[]), "--out", "out")

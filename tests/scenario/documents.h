@@ -59,7 +59,10 @@ inline std::vector<Json> canonical_documents() {
                                   "buffers": "6MB", "connections": 2, "host_overhead": "0ns"},
                     "latency_mode": "serialised", "receiver": "shared_inbound"},
         "devices": {"backend": "cpu", "precision": "bf16", "timing": {"device": "H100", "efficiency": 0.4},
-                    "ranks": [{"rank": 2, "device": "L4", "slowdown": 2.5}], "host_threads": 2},
+                    "ranks": [{"rank": 1, "device": "L4", "slowdown": 1.0},
+                              {"rank": 2, "device": {"name": "ours", "fp32_flops": 1e12, "bf16_matrix_flops": 2e12, "memory_bytes": 3e11,
+                                                     "compute_efficiency": 0.5, "memory_efficiency": 0.75, "launch": "2us",
+                                                     "source": "strait calibrate"}, "slowdown": 2.5}], "host_threads": 2},
         "output": {"messages": "all", "timeline_steps": [3, 4], "diagnose_every": 10, "compare_networks": ["home-80m", "datacenter-100g"]}
       })",
       R"({

@@ -258,7 +258,7 @@ TEST(TrainingKey, DependsOnEveryPartOfTheIdentity) {
   EXPECT_EQ(training_key(identity), reference);
   for (std::string TrainingIdentity::*member :
        {&TrainingIdentity::record_hash, &TrainingIdentity::data_hash, &TrainingIdentity::backend,
-        &TrainingIdentity::instruction_set, &TrainingIdentity::program}) {
+        &TrainingIdentity::device, &TrainingIdentity::program}) {
     TrainingIdentity changed = identity;
     (changed.*member) += "x";
     EXPECT_NE(training_key(changed), reference);

@@ -98,8 +98,8 @@ TEST(Replayable, OnlyFieldsThatLeaveTheRecordAloneMayChange) {
   scenario::Scenario wanted = recorded;
   wanted.network.links.bandwidth.count = 5;
   wanted.network.model = sim::NetworkModel::ideal;
-  wanted.devices.timing.device = "H100";
-  wanted.devices.ranks.push_back({1, "", 2.0});
+  wanted.devices.timing.device.name = "H100";
+  wanted.devices.ranks.push_back({1, std::nullopt, 2.0});
   wanted.output.messages = scenario::MessageLog::all;
   wanted.training.targets = {1};
   EXPECT_TRUE(record_changes(recorded, wanted).empty());
@@ -139,13 +139,13 @@ TEST(Replayable, JoinsTheRecordedScenarioWithTheWantedNetwork) {
   wanted.name = "point";
   wanted.network.links.bandwidth.count = 123'000;
   wanted.training.targets = {2};
-  wanted.devices.timing.device = "L4";
+  wanted.devices.timing.device.name = "L4";
   const scenario::Scenario joined = with_replayable_fields(recorded, wanted);
   EXPECT_EQ(scenario::record_hash(joined), scenario::record_hash(recorded));
   EXPECT_EQ(joined.name, "point");
   EXPECT_EQ(joined.network.links.bandwidth.count, 123'000U);
   EXPECT_THAT(joined.training.targets, ElementsAre(2));
-  EXPECT_EQ(joined.devices.timing.device, "L4");
+  EXPECT_EQ(joined.devices.timing.device.name, "L4");
   EXPECT_EQ(joined.devices.backend, scenario::Backend::cpu);
 }
 
