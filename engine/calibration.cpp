@@ -13,9 +13,11 @@ namespace {
 
 using Work = std::function<void()>;
 
-// A block of a model of 150 M parameters, and a sequence of a thousand tokens.
-constexpr int64_t kRows = 1024, kWidth = 768, kFfn = 2048, kHeads = 12, kHeadWidth = 64,
-                  kContext = 1024;
+// A block of a model of 150 M parameters.
+constexpr int64_t kWidth = 768, kFfn = 2048;
+
+// Tokens at once: one sequence, or enough of them to fill a GPU.
+int64_t rows_for(const Backend& ops) { return ops.host_memory() ? 1024 : 16384; }
 
 class Bench {
  public:
@@ -109,6 +111,7 @@ double best_memory_rate(Backend& ops, Bench& bench) {
 }
 
 void measure_products(Backend& ops, Bench& bench, DType dtype, std::vector<MeasuredOp>& all) {
+  const int64_t rows = rows_for(ops);
   const auto product = [&](int64_t m, int64_t n, int64_t k, bool transpose_a, bool transpose_b,
                            bool accumulate) {
     const Tensor a = bench.random(transpose_a ? Shape{k, m} : Shape{m, k}, dtype),
@@ -121,28 +124,30 @@ void measure_products(Backend& ops, Bench& bench, DType dtype, std::vector<Measu
   };
   for (const auto& [out, in] : {std::pair{3 * kWidth, kWidth}, std::pair{kWidth, kWidth},
                                 std::pair{2 * kFfn, kWidth}, std::pair{kWidth, kFfn}}) {
-    product(kRows, out, in, false, true, false);   // forward
-    product(kRows, in, out, false, false, false);  // gradient of the input
-    product(out, in, kRows, true, false, true);    // gradient of the weight
+    product(rows, out, in, false, true, false);   // forward
+    product(rows, in, out, false, false, false);  // gradient of the input
+    product(out, in, rows, true, false, true);    // gradient of the weight
   }
 }
 
-void measure_attention(Backend& ops, Bench& bench, DType dtype, std::vector<MeasuredOp>& all) {
-  const Shape heads{kRows / kContext, kContext, kHeads, kHeadWidth};
-  const Shape rows{kRows / kContext, kHeads, kContext};
+void measure_attention(Backend& ops, Bench& bench, DType dtype, int64_t context, int64_t head_width,
+                       std::vector<MeasuredOp>& all) {
+  const int64_t batch = std::max<int64_t>(1, rows_for(ops) / context), count = kWidth / head_width;
+  const Shape heads{batch, context, count, head_width}, rows{batch, count, context};
   const Tensor q = bench.random(heads, dtype), k = bench.random(heads, dtype),
                v = bench.random(heads, dtype), o = bench.zeros(heads, dtype),
                dout = bench.random(heads, dtype), dq = bench.zeros(heads, dtype),
                dk = bench.zeros(heads, dtype), dv = bench.zeros(heads, dtype),
                lse = bench.zeros(rows, DType::f32), delta = bench.zeros(rows, DType::f32),
-               positions = bench.zeros({kContext}, DType::i32);
-  std::vector<int32_t> host(kContext);
+               positions = bench.zeros({context}, DType::i32);
+  std::vector<int32_t> host(static_cast<size_t>(context));
   for (size_t i = 0; i < host.size(); ++i) host[i] = static_cast<int32_t>(i);
   ops.upload(positions, host.data());
   const AttentionMask mask{positions, positions, {}, {}, true};
-  const double scale = 1 / std::sqrt(static_cast<double>(kHeadWidth));
+  const double scale = 1 / std::sqrt(static_cast<double>(head_width));
   const auto name = [&](const char* which) {
-    return fmt::format("{} {} heads {}x{} {}", which, kHeads, kContext, kHeadWidth, name_of(dtype));
+    return fmt::format("{} B={} T={} H={} Dh={} {}", which, batch, context, count, head_width,
+                       name_of(dtype));
   };
   all.push_back(bench.measure(name("attention_forward"),
                               [&] { ops.attention_forward(o, lse, q, k, v, mask, scale); }));
@@ -154,18 +159,19 @@ void measure_attention(Backend& ops, Bench& bench, DType dtype, std::vector<Meas
 }
 
 void measure_streams(Backend& ops, Bench& bench, DType dtype, std::vector<MeasuredOp>& all) {
-  const Tensor x = bench.random({kRows, kWidth}, dtype), y = bench.zeros({kRows, kWidth}, dtype),
-               dx = bench.zeros({kRows, kWidth}, dtype), w = bench.random({kWidth}, dtype),
-               dw = bench.zeros({kWidth}, DType::f32), rstd = bench.zeros({kRows}, DType::f32),
-               gate_up = bench.random({kRows, 2 * kFfn}, dtype),
-               hidden = bench.random({kRows, kFfn}, dtype);
+  const int64_t rows = rows_for(ops);
+  const Tensor x = bench.random({rows, kWidth}, dtype), y = bench.zeros({rows, kWidth}, dtype),
+               dx = bench.zeros({rows, kWidth}, dtype), w = bench.random({kWidth}, dtype),
+               dw = bench.zeros({kWidth}, DType::f32), rstd = bench.zeros({rows}, DType::f32),
+               gate_up = bench.random({rows, 2 * kFfn}, dtype),
+               hidden = bench.random({rows, kFfn}, dtype);
   const auto measure = [&](const char* op, const Work& work) {
     all.push_back(bench.measure(fmt::format("{} {}", op, name_of(dtype)), work));
   };
   measure("rmsnorm_forward", [&] { ops.rmsnorm_forward(y, rstd, x, w, 1e-5); });
   measure("rmsnorm_backward", [&] { ops.rmsnorm_backward(dx, dw, y, x, w, rstd, false); });
   measure("swiglu_forward", [&] { ops.swiglu_forward(hidden, gate_up); });
-  const Tensor dgate_up = bench.zeros({kRows, 2 * kFfn}, dtype);
+  const Tensor dgate_up = bench.zeros({rows, 2 * kFfn}, dtype);
   measure("swiglu_backward", [&] { ops.swiglu_backward(dgate_up, hidden, gate_up); });
   measure("add", [&] { ops.add(y, x, dx); });
   bench.release();
@@ -207,7 +213,8 @@ Calibration calibrate(Backend& ops, double seconds) {
   for (const DType dtype : {DType::f32, DType::bf16}) {
     std::vector<MeasuredOp> matrix, vector;
     measure_products(ops, bench, dtype, matrix);
-    measure_attention(ops, bench, dtype, matrix);
+    measure_attention(ops, bench, dtype, 1024, 64, matrix);
+    if (!ops.host_memory()) measure_attention(ops, bench, dtype, 2048, 128, matrix);
     measure_streams(ops, bench, dtype, vector);
     rate(c, matrix, dtype == DType::bf16 ? c.bf16_matrix_flops : c.fp32_flops, ideal_compute,
          compute, ideal_memory, memory);

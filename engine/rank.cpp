@@ -60,31 +60,40 @@ Rank::Rank(const TrainingConfig& config, int stage, Backend& backend, RankRecord
   allocate(plan);
 }
 
+// Few values that live from step to step: placed in `region`, or nowhere, which counts.
+void Rank::place_state(Arena& region) {
+  positions_ = region.take({config_.shape.context}, DType::i32);
+  losses_ = region.take({std::max(config_.microbatches, config_.evaluate_batches)}, DType::f64);
+  grad_scale_ = region.take({1}, statistics_of(config_.dtype));
+  sum_squares_ = region.take({1}, DType::f64);
+  total_squares_ = region.take({1}, DType::f64);
+}
+
 void Rank::allocate(const RankPlan* plan) {
   parameters_.allocate(ops_);
-  auto region = [&](size_t bytes, const char* name) {
-    if (plan == nullptr) return Arena();
+  const auto region = [&](size_t bytes, const char* name) {
     memory_.push_back(ops_.allocate(bytes));
-    Arena arena(memory_.back()->data(), bytes, name);
-    arena.set_poison(ops_.host_memory());
-    return arena;
+    return Arena(memory_.back()->data(), bytes, name);
   };
-  auto small = [&](Shape shape, DType dtype) {
-    Tensor t(nullptr, dtype, shape);
-    memory_.push_back(ops_.allocate(t.bytes()));
-    return Tensor(memory_.back()->data(), dtype, shape);
-  };
-  scratch_ = region(plan == nullptr ? 0 : plan->scratch_bytes, "scratch");
   frames_.resize(static_cast<size_t>(frames_needed(schedule_, stage_index_)));
-  positions_ = small({config_.shape.context}, DType::i32);
-  losses_ = small({std::max(config_.microbatches, config_.evaluate_batches)}, DType::f64);
-  grad_scale_ = small({1}, statistics_of(config_.dtype));
-  sum_squares_ = small({1}, DType::f64);
-  total_squares_ = small({1}, DType::f64);
+  Arena counting;
+  place_state(counting);
+  if (plan != nullptr) {
+    Arena state = region(counting.high_water(), "state");
+    if (memory_.back()->data() != nullptr) place_state(state);
+    scratch_ = region(plan->scratch_bytes, "scratch");
+    scratch_.set_poison(ops_.host_memory());
+    memory_.push_back(ops_.allocate(plan->frame_bytes * frames_.size()));
+  }
   for (size_t i = 0; i < frames_.size(); ++i) {
     Frame& f = frames_[i];
     f.index = static_cast<int>(i);
-    f.arena = region(plan == nullptr ? 0 : plan->frame_bytes, "frame");
+    if (plan != nullptr) {
+      auto* begin = static_cast<std::byte*>(memory_.back()->data());
+      f.arena = Arena(begin == nullptr ? nullptr : begin + i * plan->frame_bytes, plan->frame_bytes,
+                      "frame");
+      f.arena.set_poison(ops_.host_memory());
+    }
     f.sequences = sequences();
     f.context = config_.shape.context;
     f.positions = positions_;

@@ -49,6 +49,7 @@ class Rank {
   bool last() const { return stage_index_ == config_.pipeline - 1; }
   int64_t sequences() const { return config_.batch / config_.microbatches; }
   void allocate(const RankPlan* plan);
+  void place_state(Arena& region);
   void load_batch(Frame& frame, int64_t first_sequence);
   void forward(Frame& frame, int microbatch, int64_t first_sequence);
   void backward(Frame& frame, int microbatch);

@@ -90,28 +90,15 @@ void ParameterList::lay_out() {
   }
 }
 
-size_t ParameterList::bytes() const {
-  int64_t n = 0;
-  for (const Parameter& p : parameters_) n += padded(p.shape.elements());
+// Places every flat buffer and constant one after another: in `region`, or nowhere, which counts.
+void ParameterList::bind(Arena& region) {
   const DType s = statistics_of(dtype_);
-  size_t total = static_cast<size_t>(n) * (4 * size_of(s) + (dtype_ == s ? 0 : size_of(dtype_)));
-  for (const Constant& c : constants_)
-    total += static_cast<size_t>(c.shape.elements()) * size_of(c.dtype);
-  return total;
-}
-
-void ParameterList::bind(Backend& ops) {
-  const DType s = statistics_of(dtype_);
-  auto take = [&](DType dtype, int64_t n) {
-    memory_.push_back(ops.allocate(static_cast<size_t>(n) * size_of(dtype)));
-    return Tensor(memory_.back()->data(), dtype, {n});
-  };
   lay_out();
-  master_ = take(s, elements_);
-  value_ = dtype_ == s ? master_ : take(dtype_, elements_);
-  grad_ = take(s, elements_);
-  m_ = take(s, elements_);
-  v_ = take(s, elements_);
+  master_ = region.take({elements_}, s);
+  value_ = dtype_ == s ? master_ : region.take({elements_}, dtype_);
+  grad_ = region.take({elements_}, s);
+  m_ = region.take({elements_}, s);
+  v_ = region.take({elements_}, s);
   for (size_t i = 0; i < parameters_.size(); ++i) {
     Parameter& p = parameters_[i];
     auto part = [&](const Tensor& flat) {
@@ -123,11 +110,18 @@ void ParameterList::bind(Backend& ops) {
     p.m = part(m_);
     p.v = part(v_);
   }
-  for (Constant& c : constants_) c.value = take(c.dtype, c.shape.elements()).view(c.shape);
+  for (Constant& c : constants_) c.value = region.take(c.shape, c.dtype);
 }
 
 void ParameterList::allocate(Backend& ops) {
-  bind(ops);
+  Arena counting;
+  bind(counting);
+  bytes_ = counting.high_water();
+  memory_ = ops.allocate(bytes_);
+  if (memory_->data() != nullptr) {
+    Arena region(memory_->data(), bytes_, "parameters");
+    bind(region);
+  }
   if (std::strcmp(ops.name(), "meta") == 0) return;
   std::vector<double> host;
   for (Parameter& p : parameters_) {

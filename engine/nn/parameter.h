@@ -50,8 +50,8 @@ class ParameterList {
 
   // Binds every tensor into memory of `ops` and, unless it is the meta backend, fills in the initial values.
   void allocate(Backend& ops);
-  // What allocate() takes.
-  size_t bytes() const;
+  // What allocate() took, in one piece.
+  size_t bytes() const { return bytes_; }
 
   DType dtype() const { return dtype_; }
   std::deque<Parameter>& parameters() { return parameters_; }
@@ -71,7 +71,7 @@ class ParameterList {
 
  private:
   void lay_out();
-  void bind(Backend& ops);
+  void bind(Arena& region);
 
   DType dtype_;
   std::deque<Parameter> parameters_;
@@ -79,7 +79,8 @@ class ParameterList {
   std::vector<int64_t> offsets_;
   int64_t elements_ = 0, decayed_ = 0;
   Tensor value_, grad_, master_, m_, v_;
-  std::vector<std::unique_ptr<DeviceMemory>> memory_;
+  std::unique_ptr<DeviceMemory> memory_;
+  size_t bytes_ = 0;
 };
 
 }  // namespace strait

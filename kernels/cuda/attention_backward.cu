@@ -60,7 +60,7 @@ __device__ void store_rows(const HeadsOut& out, const float (&sum)[kRowsPerWarp]
 
 // Block (16 owned rows, owned head, sequence).
 template <typename T, int kWidth, bool kOwnsKeys>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     backward_kernel(Gradients out, Side<T> owned, Side<T> streamed, Statistics statistics,
                     Mask mask, float scale) {
   constexpr int kColumns = kWidth / kWarp, kStride = kWidth + kPadding;

@@ -18,6 +18,17 @@ constexpr int kOwned = kWarps * kMmaRows;
 template <int kWidth>
 constexpr int kStreamedRows = kWidth <= 64 ? 64 : 32;
 
+// Passes over the rows of a streamed tile, each with its own scores. Two where keys are owned and two sums of 128 columns leave the
+// registers of an sm_80 no room for all scores; sm_90's compiler finds it.
+template <int kWidth, bool kOwnsKeys>
+constexpr int passes() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  return 1;
+#else
+  return kOwnsKeys && kWidth > 64 ? 2 : 1;
+#endif
+}
+
 // (q, dout) or (k, v).
 struct Side {
   Heads<bf16> first, second;
@@ -42,7 +53,8 @@ template <int kWidth, bool kOwnsKeys>
 __global__ void __launch_bounds__(kThreads)
     mma_backward_kernel(Gradients out, Side owned, Side streamed, const float* lse,
                         const float* delta, Mask mask, float scale) {
-  constexpr int kStreamed = kStreamedRows<kWidth>, kCount = kStreamed / 8;
+  constexpr int kStreamed = kStreamedRows<kWidth>, kPasses = passes<kWidth, kOwnsKeys>(),
+                kRows = kStreamed / kPasses, kCount = kRows / 8;
   STRAIT_DYNAMIC_SHARED_MEMORY(shared);
   auto& tiles = *reinterpret_cast<BackwardTiles<kWidth>*>(shared);
   const int b = static_cast<int>(blockIdx.z), h = static_cast<int>(blockIdx.y);
@@ -100,37 +112,39 @@ __global__ void __launch_bounds__(kThreads)
       wait_for_copies<1>();
       __syncthreads();
 
-      float weight[1][kCount][4] = {}, score_gradient[1][kCount][4] = {};
-      multiply_transposed<kWidth, 1, kStreamed>(weight, tiles.owned_first, warp_row,
-                                                tiles.first[stage]);
-      multiply_transposed<kWidth, 1, kStreamed>(score_gradient, tiles.owned_second, warp_row,
-                                                tiles.second[stage]);
+#pragma unroll 1
+      for (int pass = 0; pass < kPasses; ++pass) {
+        bf16 *first = tiles.first[stage] + pass * kRows * kWidth,
+             *second = tiles.second[stage] + pass * kRows * kWidth;
+        float weight[1][kCount][4] = {}, score_gradient[1][kCount][4] = {};
+        multiply_transposed<kWidth, 1, kRows>(weight, tiles.owned_first, warp_row, first);
+        multiply_transposed<kWidth, 1, kRows>(score_gradient, tiles.owned_second, warp_row, second);
 #pragma unroll
-      for (int n = 0; n < kCount; ++n) {
+        for (int n = 0; n < kCount; ++n) {
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const int streamed_row = tile * kStreamed + 8 * n + column + j % 2,
-                    owned_row = row + j / 2 * 8;
-          float query_lse, query_delta;
-          if constexpr (kOwnsKeys) {
-            query_lse = statistic(lse, streamed_row) * kLog2E;
-            query_delta = statistic(delta, streamed_row);
-          } else {
-            query_lse = row_lse[j / 2];
-            query_delta = row_delta[j / 2];
+          for (int j = 0; j < 4; ++j) {
+            const int streamed_row = tile * kStreamed + pass * kRows + 8 * n + column + j % 2,
+                      owned_row = row + j / 2 * 8;
+            float query_lse, query_delta;
+            if constexpr (kOwnsKeys) {
+              query_lse = statistic(lse, streamed_row) * kLog2E;
+              query_delta = statistic(delta, streamed_row);
+            } else {
+              query_lse = row_lse[j / 2];
+              query_delta = row_delta[j / 2];
+            }
+            const bool allowed = (whole && owned_row < owned.first.tokens) ||
+                                 (kOwnsKeys ? mask.allows(b, streamed_row, owned_row)
+                                            : mask.allows(b, owned_row, streamed_row));
+            const float p =
+                allowed ? exp2_approximate(fmaf(weight[0][n][j], factor, -query_lse)) : 0.0f;
+            weight[0][n][j] = p;
+            score_gradient[0][n][j] = allowed ? p * (score_gradient[0][n][j] - query_delta) : 0.0f;
           }
-          const bool allowed = (whole && owned_row < owned.first.tokens) ||
-                               (kOwnsKeys ? mask.allows(b, streamed_row, owned_row)
-                                          : mask.allows(b, owned_row, streamed_row));
-          const float p =
-              allowed ? exp2_approximate(fmaf(weight[0][n][j], factor, -query_lse)) : 0.0f;
-          weight[0][n][j] = p;
-          score_gradient[0][n][j] = allowed ? p * (score_gradient[0][n][j] - query_delta) : 0.0f;
         }
+        multiply<kWidth, 1, kRows>(sum_first, score_gradient, first);
+        if constexpr (kOwnsKeys) multiply<kWidth, 1, kRows>(sum_second, weight, second);
       }
-      multiply<kWidth, 1, kStreamed>(sum_first, score_gradient, tiles.first[stage]);
-      if constexpr (kOwnsKeys)
-        multiply<kWidth, 1, kStreamed>(sum_second, weight, tiles.second[stage]);
       __syncthreads();  // the stage may be overwritten
       tile = next;
       whole = next_whole;

@@ -2,12 +2,13 @@
 other in turn on an idle machine, as ratios with their spread. How to get a PyTorch: README.md in this folder.
 
   STRAIT_TORCH_PYTHON=/path/to/python python3 tests/bench/train_vs_torch.py [--models llama-1m llama-7m] [--json FILE]
-  ... --device cuda --models llama-150m llama-500m llama-1b --precisions bf16 --batch 16 --microbatches 4 [--pipeline 4]
+  ... --device cuda --models llama-150m llama-500m llama-1b --precisions bf16 --batch 32 --microbatches 8 --pipeline 1 4 --no-eager
 
 The engine's figure is tokens / host.training_s of summary.json and so includes its start; PyTorch's excludes its warm-up.
 "of peak" is the model's FLOPs per second over what one-thread matrix products reach, times the cores (bench_ops' roofline):
 how far any implementation could still go. On a GPU it is over the data sheet's dense peak of an H100 or H200 SXM (989 TFLOP/s in
-bf16, 67 in fp32): the usual model FLOPs utilisation, on other cards meaningless.
+bf16, 67 in fp32): the usual model FLOPs utilisation, on other cards meaningless. Memory is what the engine plans (parameters,
+gradients, moments, frames, scratch) and what PyTorch has allocated at most.
 """
 
 import argparse
@@ -92,15 +93,14 @@ def write_shard(path, vocabulary):
 
 
 class Strait:
-    label = "strait"
-
-    def __init__(self, options, folder, model, precision, shard):
+    def __init__(self, options, folder, model, precision, shard, stages):
         self.options, self.folder, self.steps = options, folder, 8
+        self.label, self.memory = "strait" if stages == 1 else f"strait, {stages} stages", None
         self.scenario = {
             "name": f"{model} {precision}", "seed": 1, "model": SHAPES[model] | {"rope_theta": 10000, "norm_eps": 1e-5},
             "data": {"corpus": [str(shard)], "format": "llmc"},
             "training": {"batch": options.batch, "microbatches": options.microbatches},
-            "parallel": {"pipeline": options.pipeline},
+            "parallel": {"pipeline": stages},
             "network": {"model": "ideal"}, "devices": {"backend": options.device, "precision": precision},
             "output": {"messages": "none"}}
 
@@ -117,7 +117,18 @@ class Strait:
             summary = json.loads((run / "summary.json").read_text())
         return summary["tokens"], summary["host"]["training_s"], summary["final_loss"]
 
+    def plan(self):
+        """Bytes of memory of all ranks, as `strait show` plans them; None where they cannot be found there."""
+        self.scenario["training"]["steps"] = self.steps
+        with tempfile.TemporaryDirectory(dir=self.folder) as out:
+            scenario = Path(out) / "scenario.json"
+            scenario.write_text(json.dumps(self.scenario))
+            shown = subprocess.run([self.options.strait, "show", scenario], capture_output=True, text=True)
+        found = re.search(r"^memory +([\d.]+) (B|kB|MB|GB|TB) for all ranks", shown.stdout, re.MULTILINE)
+        return float(found[1]) * 1000 ** ["B", "kB", "MB", "GB", "TB"].index(found[2]) if found else None
+
     def read(self):
+        self.memory = self.memory or self.plan()
         if self.steps == 8:  # the first time: how many steps fill a reading
             tokens, seconds, _ = self.train()
             self.steps = max(9, int(8 * self.options.seconds / seconds))
@@ -127,7 +138,7 @@ class Strait:
 
 class Torch:
     def __init__(self, options, python, model, precision, shard, compiled, coretype, name):
-        self.label = f"{name}{', compiled' if compiled else ''}{', ' + coretype if coretype else ''}"
+        self.label, self.memory = f"{name}{', compiled' if compiled else ''}{', ' + coretype if coretype else ''}", None
         self.command = [python, str(PEER), "--shape", json.dumps(SHAPES[model]), "--tokens", str(shard),
                         "--batch", str(options.batch), "--precision", precision, "--seconds", str(options.seconds),
                         "--repeats", "1", "--openblas-coretype", coretype, "--device", options.device] + ["--compile"] * compiled
@@ -137,6 +148,7 @@ class Torch:
         if result.returncode != 0:
             sys.exit(f"the peer failed: {' '.join(self.command)}\n{result.stderr}")
         reading = json.loads(result.stdout.splitlines()[-1])
+        self.memory = reading["device_bytes"]
         return reading["tokens_per_second"], reading["last_loss"]
 
 
@@ -156,9 +168,9 @@ def find_peers():
 
 
 def contenders(options, folder, peers, model, precision, shard):
-    found = [Strait(options, folder, model, precision, shard)]
+    found = [Strait(options, folder, model, precision, shard, stages) for stages in options.pipeline]
     for python, name, compiles, openblas in peers:
-        for compiled in [False, True] if compiles and not options.no_compile else [False]:
+        for compiled in [False] * (not options.no_eager) + [True] * (compiles and not options.no_compile):
             for coretype in ["", "SkylakeX"] if openblas and options.device == "cpu" else [""]:
                 found.append(Torch(options, python, model, precision, shard, compiled, coretype, name))
     return found
@@ -173,6 +185,8 @@ def report(model, precision, runners, readings, peaks):
         if precision in peaks:
             share = statistics.median(values) * flops_per_token(SHAPES[model]) / peaks[precision]
             line += f"  {100 * share:3.0f} % of peak"
+        if runner.memory:
+            line += f"  {runner.memory / 1e9:6.2f} GB"
         if values is not ours:
             line += (f"   strait is {statistics.median(ours) / statistics.median(values):.2f}x"
                      f"  ({min(ours) / max(values):.2f} to {max(ours) / min(values):.2f})")
@@ -187,10 +201,11 @@ def parse_options():
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
     parser.add_argument("--batch", type=int, default=8, help="sequences per step, on both sides")
-    parser.add_argument("--pipeline", type=int, default=1, help="pipeline stages of the engine")
+    parser.add_argument("--pipeline", type=int, nargs="+", default=[1], help="pipeline stages of the engine, a contender each")
     parser.add_argument("--microbatches", type=int, default=1, help="of the engine")
     parser.add_argument("--seconds", type=float, default=10, help="length of a reading")
     parser.add_argument("--repeats", type=int, default=3, help="readings of each contender")
+    parser.add_argument("--no-eager", action="store_true", help="PyTorch with torch.compile alone, where it has that")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--even-if-busy", action="store_true", help="measure on a machine that is not idle, and say so")
     parser.add_argument("--json", type=Path, help="write all readings there")
