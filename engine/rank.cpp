@@ -51,8 +51,8 @@ Rank::Rank(const TrainingConfig& config, int stage, Backend& backend, RankRecord
       StageOptions{config.shape, layers_, first(), last(), constrained,
                    frames_needed(schedule_, stage), config.head_chunk_rows, config.dtype},
       *method_, c);
-  if (!first()) before_ = method_->make_codec(c, stage - 1);
-  if (!last()) after_ = method_->make_codec(c, stage);
+  if (!first()) before_ = method_->make_codec(c, stage - 1, BoundaryEnd::receiver);
+  if (!last()) after_ = method_->make_codec(c, stage, BoundaryEnd::sender);
   STRAIT_CHECK(plan != nullptr || std::strcmp(backend.name(), "meta") == 0,
                "a rank that computes needs a memory plan");
   STRAIT_CHECK(data != nullptr || std::strcmp(backend.name(), "meta") == 0,
@@ -300,7 +300,8 @@ std::vector<ParameterState> Rank::save() { return save_parameters(ops_, paramete
 
 void Rank::load(const Snapshot& snapshot, bool moments) {
   const std::unique_ptr<Method> before = make_method(snapshot.constraint, config_.shape);
-  load_parameters(ops_, parameters_, converted(snapshot.source(), *before, *method_), moments);
+  load_parameters(ops_, parameters_, converted(snapshot.source(), *before, *method_), moments,
+                  [this](const std::string& name) { return method_->adds(name); });
 }
 
 uint64_t Rank::parameters_hash() {

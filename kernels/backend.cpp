@@ -65,6 +65,9 @@ void Backend::book(Op op, bool matrix, DType dtype, uint64_t flops, uint64_t byt
   if (sink_ != nullptr) sink_->push_back({op, matrix, dtype == DType::bf16, flops, bytes});
 }
 
+// Here, and not in the header, so that the virtual table is where every user of a backend links to, the CUDA library included.
+Backend::~Backend() = default;
+
 void Backend::matmul(Tensor y, Tensor a, bool transpose_a, Tensor b, bool transpose_b,
                      bool accumulate) {
   const Contract c(Op::matmul, computes(), has_f64());
@@ -170,6 +173,28 @@ void Backend::swiglu_backward(Tensor dgate_up, Tensor dy, Tensor gate_up) {
   c.no_alias({"dgate_up", dgate_up}, {{"dy", dy}});
   do_swiglu_backward(dgate_up, dy, gate_up);
   book(Op::swiglu_backward, false, t, 11 * count(dy.elements()), bytes_of({dgate_up, dy, gate_up}));
+}
+
+void Backend::activation_forward(Tensor y, Tensor x, Activation activation) {
+  const Contract c(Op::activation_forward, computes(), has_f64());
+  const DType t = c.float_type({"y", y});
+  c.is({"y", y}, t, y.shape);
+  c.is({"x", x}, t, y.shape);
+  c.may_be({"y", y}, {"x", x});
+  do_activation_forward(y, x, activation);
+  book(Op::activation_forward, false, t, 4 * count(y.elements()), bytes_of({y, x}));
+}
+
+void Backend::activation_backward(Tensor dx, Tensor dy, Tensor x, Activation activation) {
+  const Contract c(Op::activation_backward, computes(), has_f64());
+  const DType t = c.float_type({"dx", dx});
+  c.is({"dx", dx}, t, dx.shape);
+  c.is({"dy", dy}, t, dx.shape);
+  c.is({"x", x}, t, dx.shape);
+  c.may_be({"dx", dx}, {"dy", dy});
+  c.no_alias({"dx", dx}, {{"x", x}});
+  do_activation_backward(dx, dy, x, activation);
+  book(Op::activation_backward, false, t, 9 * count(dx.elements()), bytes_of({dx, dy, x}));
 }
 
 void Backend::attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v,

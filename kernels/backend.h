@@ -36,6 +36,8 @@ enum class Op : uint8_t {
   rope,
   swiglu_forward,
   swiglu_backward,
+  activation_forward,
+  activation_backward,
   attention_forward,
   attention_delta,
   attention_backward,
@@ -77,6 +79,8 @@ struct AttentionMask {
   bool causal = true;
 };
 
+enum class Activation : uint8_t { silu, relu, gelu };
+
 struct AdamWParameters {
   double lr = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
   int64_t step = 1;  // 1-based, for the bias corrections
@@ -103,7 +107,7 @@ class DeviceMemory {
 
 class Backend {
  public:
-  virtual ~Backend() = default;
+  virtual ~Backend();
 
   // ---- memory --------------------------------------------------------------------------------------------------
   virtual const char* name() const = 0;     // "cpu", "cuda", "reference", "meta"
@@ -169,6 +173,13 @@ class Backend {
   void swiglu_forward(Tensor y, Tensor gate_up);
   // dgate_up (N,2F); may alias gate_up.
   void swiglu_backward(Tensor dgate_up, Tensor dy, Tensor gate_up);
+
+  // ---- activation ------------------------------------------------------------------------------------------------
+  // y = x s(x) (SiLU), max(x, 0) (ReLU) or x s(2 sqrt(2/pi) (x + 0.044715 x^3)) (GELU, tanh form), s the logistic function; T,
+  // contiguous; y may alias x.
+  void activation_forward(Tensor y, Tensor x, Activation activation);
+  // dx = dy * its derivative at x (ReLU: 0 at 0); dx may alias dy.
+  void activation_backward(Tensor dx, Tensor dy, Tensor x, Activation activation);
 
   // ---- attention -------------------------------------------------------------------------------------------------
   // Block-wise with online softmax; never a Tq x Tk matrix in memory. Grouped queries: query head h reads KV head h/(H/Hkv).
@@ -251,6 +262,8 @@ class Backend {
   virtual void do_rope(Tensor x, Tensor table, Tensor positions, bool inverse) = 0;
   virtual void do_swiglu_forward(Tensor y, Tensor gate_up) = 0;
   virtual void do_swiglu_backward(Tensor dgate_up, Tensor dy, Tensor gate_up) = 0;
+  virtual void do_activation_forward(Tensor y, Tensor x, Activation activation) = 0;
+  virtual void do_activation_backward(Tensor dx, Tensor dy, Tensor x, Activation activation) = 0;
   virtual void do_attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v,
                                     const AttentionMask& mask, double scale) = 0;
   virtual void do_attention_delta(Tensor delta, Tensor dout, Tensor o) = 0;

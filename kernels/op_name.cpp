@@ -19,6 +19,10 @@ const char* name_of(Op op) {
       return "swiglu_forward";
     case Op::swiglu_backward:
       return "swiglu_backward";
+    case Op::activation_forward:
+      return "activation_forward";
+    case Op::activation_backward:
+      return "activation_backward";
     case Op::attention_forward:
       return "attention_forward";
     case Op::attention_delta:

@@ -38,9 +38,10 @@ std::vector<ParameterState> save_parameters(Backend& ops, const ParameterList& p
 }
 
 void load_parameters(Backend& ops, ParameterList& parameters, const ParameterSource& source,
-                     bool moments) {
+                     bool moments, const std::function<bool(const std::string&)>& afresh) {
   for (Parameter& p : parameters.parameters()) {
     const std::optional<ParameterState> state = source(p.name);
+    if (!state && afresh(p.name)) continue;
     if (!state)
       throw std::invalid_argument(fmt::format(
           "the state to start from has no parameter {}; is it of another model, method or grid?",

@@ -28,8 +28,9 @@ struct Snapshot {
 std::vector<ParameterState> save_parameters(Backend& ops, const ParameterList& parameters);
 
 // Gives every parameter of a rank its state; the compute copies are rounded from the masters again. With `moments` false AdamW
-// starts afresh. Throws std::invalid_argument that names a parameter that is missing, or of another shape or type.
+// starts afresh. What the source has not and `afresh` names keeps its initial values. Throws std::invalid_argument that names any
+// other parameter that is missing, or of another shape or type.
 void load_parameters(Backend& ops, ParameterList& parameters, const ParameterSource& source,
-                     bool moments);
+                     bool moments, const std::function<bool(const std::string&)>& afresh);
 
 }  // namespace strait

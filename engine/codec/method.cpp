@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "engine/codec/none.h"
+#include "engine/codec/resbm.h"
 #include "engine/codec/subspace.h"
 #include "engine/nn/dense.h"
 
@@ -21,6 +22,7 @@ struct Registered {
 
 constexpr Registered kMethods[] = {
     {"none", make_none},
+    {"resbm", make_resbm},
     {"subspace", make_subspace},
 };
 

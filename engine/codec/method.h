@@ -21,12 +21,19 @@ struct MethodOptions {
   std::string method = "none";
   DType wire =
       DType::f32;  // of coefficients and activations on the wire: f32 or bf16 (f64 in tests)
-  std::optional<int> rank;      // subspace: k
+  std::optional<int> rank;      // subspace: k; resbm: c
   std::optional<double> ratio;  // combined wire ratio to come closest to; exclusive with rank
   uint64_t basis_seed = 1337;   // of U and T_fixed
   std::string embedding_init =
       "projected";  // subspace: "projected" (E0 = T_fixed U), "normal" (N(0,1)), "small" (N(0, 0.02^2))
   std::string z_init = "small";  // subspace: "zero", "small" (N(0, 0.02^2 / (2 (layer+1))))
+  // resbm (specs/resbm.md, section 7); its c is `rank`.
+  std::string form = "mlp";                   // "mlp", "linear"
+  std::optional<int> hidden;                  // m of the mlp; default max(4 c, 64)
+  Activation activation = Activation::silu;   // of the mlp
+  std::string skip = "both";                  // "both", "encoder", "decoder", "none"
+  std::string bottleneck_init = "normal002";  // "normal002", "trunc001", "zero_out", "orth"
+  bool bottleneck_decay = true;               // weight decay applies to encoders and decoders
 };
 
 struct CodecTraits {
@@ -79,10 +86,15 @@ struct MethodContext {
   MessagePool& pool;
 };
 
+// Forward messages go from the sender to the receiver of a boundary, gradients back.
+enum class BoundaryEnd { sender, receiver };
+
 class Method {
  public:
   virtual ~Method() = default;
-  virtual std::unique_ptr<Codec> make_codec(const MethodContext& c, int boundary) const = 0;
+  // Declares the codec's parameters: those of its end of the boundary.
+  virtual std::unique_ptr<Codec> make_codec(const MethodContext& c, int boundary,
+                                            BoundaryEnd end) const = 0;
   // Defaults: those of a plain LLaMA.
   virtual std::unique_ptr<Embedding> make_embedding(const MethodContext& c) const;
   // `name` is the global name without ".weight"; `crosses`: what it writes into the residual stream will cross a boundary
@@ -93,6 +105,8 @@ class Method {
   // The rank that was picked, if the method has one.
   virtual std::optional<int> rank() const { return std::nullopt; }
   virtual ModelConstraint constraint() const { return {}; }
+  // Whether a plain LLaMA has nothing of this parameter: where training goes on from one, it begins afresh.
+  virtual bool adds(const std::string& /*name*/) const { return false; }
   // The parameter `name` of a plain LLaMA from this method's, and this method's from those of a plain LLaMA. nullopt where it is
   // the same in both, or the source has not what it is made of. Throws std::invalid_argument where that has another shape.
   virtual std::optional<ParameterState> to_plain(const std::string& /*name*/,

@@ -56,7 +56,7 @@ class NoneCodec final : public Codec {
 class NoneMethod final : public Method {
  public:
   explicit NoneMethod(DType wire) : wire_(wire) {}
-  std::unique_ptr<Codec> make_codec(const MethodContext& c, int) const override {
+  std::unique_ptr<Codec> make_codec(const MethodContext& c, int, BoundaryEnd) const override {
     return std::make_unique<NoneCodec>(c, wire_);
   }
 

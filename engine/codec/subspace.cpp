@@ -230,7 +230,7 @@ class SubspaceMethod final : public Method {
         rank_(rank),
         compute_(compute),
         fold_(shape, rank, options_.basis_seed, compute) {}
-  std::unique_ptr<Codec> make_codec(const MethodContext& c, int) const override {
+  std::unique_ptr<Codec> make_codec(const MethodContext& c, int, BoundaryEnd) const override {
     return std::make_unique<SubspaceCodec>(c, options_, rank_);
   }
   std::unique_ptr<Embedding> make_embedding(const MethodContext& c) const override {

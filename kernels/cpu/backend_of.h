@@ -2,6 +2,7 @@
 // instruction set.
 #pragma once
 
+#include "kernels/cpu/activation.h"
 #include "kernels/cpu/adamw.h"
 #include "kernels/cpu/attention_backward.h"
 #include "kernels/cpu/attention_forward.h"
@@ -47,6 +48,12 @@ class BackendOf final : public HostBackend {
   }
   void do_swiglu_backward(Tensor dgate_up, Tensor dy, Tensor gate_up) override {
     cpu::swiglu_backward<V>(dgate_up, dy, gate_up, threads_);
+  }
+  void do_activation_forward(Tensor y, Tensor x, Activation activation) override {
+    cpu::activation_forward<V>(y, x, activation, threads_);
+  }
+  void do_activation_backward(Tensor dx, Tensor dy, Tensor x, Activation activation) override {
+    cpu::activation_backward<V>(dx, dy, x, activation, threads_);
   }
   void do_attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v,
                             const AttentionMask& mask, double scale) override {

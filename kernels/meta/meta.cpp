@@ -38,6 +38,8 @@ class MetaBackend final : public Backend {
   void do_rope(Tensor, Tensor, Tensor, bool) override {}
   void do_swiglu_forward(Tensor, Tensor) override {}
   void do_swiglu_backward(Tensor, Tensor, Tensor) override {}
+  void do_activation_forward(Tensor, Tensor, Activation) override {}
+  void do_activation_backward(Tensor, Tensor, Tensor, Activation) override {}
   void do_attention_forward(Tensor, Tensor, Tensor, Tensor, Tensor, const AttentionMask&,
                             double) override {}
   void do_attention_delta(Tensor, Tensor, Tensor) override {}

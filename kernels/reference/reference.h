@@ -86,6 +86,8 @@ class ReferenceBackend final : public HostBackend {
   void do_rope(Tensor x, Tensor table, Tensor positions, bool inverse) override;
   void do_swiglu_forward(Tensor y, Tensor gate_up) override;
   void do_swiglu_backward(Tensor dgate_up, Tensor dy, Tensor gate_up) override;
+  void do_activation_forward(Tensor y, Tensor x, Activation activation) override;
+  void do_activation_backward(Tensor dx, Tensor dy, Tensor x, Activation activation) override;
   void do_attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v,
                             const AttentionMask& mask, double scale) override;
   void do_attention_delta(Tensor delta, Tensor dout, Tensor o) override;

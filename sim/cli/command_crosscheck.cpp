@@ -69,10 +69,8 @@ std::vector<std::string> chosen_models(const std::string& list) {
 
 std::string method_text(const scenario::Scenario& s) {
   std::string text(s.compression.pipeline.method());
-  if (const auto* o = std::get_if<scenario::SubspaceOptions>(&s.compression.pipeline.options)) {
-    if (o->rank) text += fmt::format(" rank {}", *o->rank);
-    if (o->ratio) text += fmt::format(" {:g}x", *o->ratio);
-  }
+  if (const auto rank = s.compression.pipeline.rank()) text += fmt::format(" rank {}", *rank);
+  if (const auto ratio = s.compression.pipeline.ratio()) text += fmt::format(" {:g}x", *ratio);
   return text;
 }
 

@@ -42,9 +42,11 @@ scenario::Scenario read_scenario(RunArguments& a) {
   return s;
 }
 
-// What becomes of the parameters where another method takes them over.
-const char* conversion_text(const ModelConstraint& before, const ModelConstraint& after) {
-  if (before == after) return "";
+// What becomes of the parameters where another method takes them over. `other_method`: even where the constraint is the same.
+const char* conversion_text(const ModelConstraint& before, const ModelConstraint& after,
+                            bool other_method) {
+  if (before == after)
+    return other_method ? " (parameters go on; those of boundaries begin afresh or go)" : "";
   return after == ModelConstraint{} ? " (parameters are folded: the same function)"
                                     : " (parameters are projected: the model changes)";
 }
@@ -61,12 +63,14 @@ void print_start(const TrainingJob& job, const fs::path& directory) {
   if (!job.data.empty()) fmt::print("data              {}\n", job.data.front().description);
   if (job.start)
     fmt::print("starts from       {}{}\n", job.scenario.training.init_from,
-               conversion_text(job.start->constraint, constraint_of(c)));
-  for (size_t i = 1; i < job.phases.size(); ++i)
-    fmt::print("from step {:<8}{}{}\n", job.phases[i].config.first_step,
+               conversion_text(job.start->constraint, constraint_of(c), false));
+  for (size_t i = 1; i < job.phases.size(); ++i) {
+    const TrainingConfig &before = job.phases[i - 1].config, &after = job.phases[i].config;
+    fmt::print("from step {:<8}{}{}\n", after.first_step,
                job.scenario.training.phases[i - 1].set.dump(),
-               conversion_text(constraint_of(job.phases[i - 1].config),
-                               constraint_of(job.phases[i].config)));
+               conversion_text(constraint_of(before), constraint_of(after),
+                               before.method.method != after.method.method));
+  }
   fmt::print("boundaries        {}, {} a step, wire ratio {:.2f}x\n", c.method.method,
              bytes_text(static_cast<double>(b.all())), b.wire_ratio());
   if (job.scenario.network.model != sim::NetworkModel::packet) return;

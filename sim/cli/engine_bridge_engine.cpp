@@ -44,6 +44,33 @@ strait::ModelShape engine_shape(const scenario::Model& m) {
   return s;
 }
 
+void set_subspace(MethodOptions& method, const scenario::SubspaceOptions& o) {
+  using Options = scenario::SubspaceOptions;
+  method.basis_seed = o.basis_seed;
+  method.embedding_init = o.embedding_init == Options::EmbeddingInit::projected ? "projected"
+                          : o.embedding_init == Options::EmbeddingInit::normal  ? "normal"
+                                                                                : "small";
+  method.z_init = o.z_init == Options::ZInit::zero ? "zero" : "small";
+}
+
+void set_bottleneck(MethodOptions& method, const scenario::ResbmOptions& o) {
+  using Options = scenario::ResbmOptions;
+  method.form = o.form == Options::Form::mlp ? "mlp" : "linear";
+  method.hidden = o.hidden;
+  method.activation = o.act == Options::Act::silu   ? Activation::silu
+                      : o.act == Options::Act::relu ? Activation::relu
+                                                    : Activation::gelu;
+  method.skip = o.skip == Options::Skip::both      ? "both"
+                : o.skip == Options::Skip::encoder ? "encoder"
+                : o.skip == Options::Skip::decoder ? "decoder"
+                                                   : "none";
+  method.bottleneck_init = o.init == Options::Init::normal002  ? "normal002"
+                           : o.init == Options::Init::trunc001 ? "trunc001"
+                           : o.init == Options::Init::zero_out ? "zero_out"
+                                                               : "orth";
+  method.bottleneck_decay = o.weight_decay;
+}
+
 }  // namespace
 
 scenario::ModelShape resolve_shape(const scenario::Model& model) {
@@ -86,16 +113,12 @@ TrainingConfig to_training(const scenario::Scenario& s, int vocabulary) {
   const scenario::PipelineCompression& p = s.compression.pipeline;
   c.method.method = std::string(p.method());
   c.method.wire = to_dtype(p.wire);
-  if (const auto* sub = std::get_if<scenario::SubspaceOptions>(&p.options)) {
-    using Options = scenario::SubspaceOptions;
-    c.method.rank = sub->rank;
-    c.method.ratio = sub->ratio;
-    c.method.basis_seed = sub->basis_seed;
-    c.method.embedding_init = sub->embedding_init == Options::EmbeddingInit::projected ? "projected"
-                              : sub->embedding_init == Options::EmbeddingInit::normal  ? "normal"
-                                                                                       : "small";
-    c.method.z_init = sub->z_init == Options::ZInit::zero ? "zero" : "small";
-  }
+  c.method.rank = p.rank();
+  c.method.ratio = p.ratio();
+  if (const auto* subspace = std::get_if<scenario::SubspaceOptions>(&p.options))
+    set_subspace(c.method, *subspace);
+  if (const auto* bottleneck = std::get_if<scenario::ResbmOptions>(&p.options))
+    set_bottleneck(c.method, *bottleneck);
   validate(c);
   return c;
 }

@@ -128,12 +128,18 @@ void check_parallel(const Scenario& scenario, Rules& rules) {
 }
 
 void check_compression(const Scenario& scenario, Rules& rules) {
-  const auto* subspace = std::get_if<SubspaceOptions>(&scenario.compression.pipeline.options);
-  if (subspace == nullptr || !subspace->rank || !scenario.model.width) return;
-  rules.require(*subspace->rank <= *scenario.model.width, "/compression/pipeline/rank",
-                {"/model/width"},
-                fmt::format("rank {} for width {}", *subspace->rank, *scenario.model.width),
-                "at most the model's width");
+  const std::optional<int> rank = scenario.compression.pipeline.rank();
+  if (rank && scenario.model.width)
+    rules.require(*rank <= *scenario.model.width, "/compression/pipeline/rank", {"/model/width"},
+                  fmt::format("rank {} for width {}", *rank, *scenario.model.width),
+                  "at most the model's width");
+  const auto* resbm = std::get_if<ResbmOptions>(&scenario.compression.pipeline.options);
+  if (resbm == nullptr) return;
+  rules.require(
+      resbm->init != ResbmOptions::Init::orth ||
+          (resbm->form == ResbmOptions::Form::linear && resbm->skip == ResbmOptions::Skip::both),
+      "/compression/pipeline/init", {"/compression/pipeline/form", "/compression/pipeline/skip"},
+      "\"orth\" with another form or skip", "form \"linear\" with skip \"both\"");
 }
 
 void check_override(const sim::NetworkConfig& network, size_t index, int ranks, Rules& rules) {

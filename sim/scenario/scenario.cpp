@@ -119,11 +119,9 @@ std::vector<Problem> resolve_model(Scenario& scenario, const ModelResolver& reso
     report("/parallel/layers_per_stage",
            fmt::format("{} layers in all for a model of {}", sum, shape.layers),
            "entries that add up to the model's layers");
-  if (const auto* subspace = std::get_if<SubspaceOptions>(&scenario.compression.pipeline.options))
-    if (subspace->rank && *subspace->rank > shape.width)
-      report("/compression/pipeline/rank",
-             fmt::format("rank {} for width {}", *subspace->rank, shape.width),
-             "at most the model's width");
+  if (const auto rank = scenario.compression.pipeline.rank(); rank && *rank > shape.width)
+    report("/compression/pipeline/rank", fmt::format("rank {} for width {}", *rank, shape.width),
+           "at most the model's width");
   if (!problems.empty()) return problems;
   Model& model = scenario.model;
   model.layers = shape.layers;

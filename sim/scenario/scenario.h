@@ -119,13 +119,32 @@ struct SubspaceOptions {
   uint64_t basis_seed = 1337;  // of the frozen U and T_fixed
 };
 
+// Residual Bottleneck Models. Exactly one of `ratio` and `rank` is set.
+struct ResbmOptions {
+  enum class Form { mlp, linear };
+  enum class Act { silu, relu, gelu };
+  enum class Skip { both, encoder, decoder, none };
+  enum class Init { normal002, trunc001, zero_out, orth };
+  std::optional<double> ratio;
+  std::optional<int> rank;  // width c of the bottleneck
+  Form form = Form::mlp;
+  std::optional<int> hidden;  // m of the mlp; unset: max(4 c, 64)
+  Act act = Act::silu;
+  Skip skip = Skip::both;
+  Init init = Init::normal002;
+  bool weight_decay = true;  // of encoders and decoders
+};
+
 // What crosses the pipeline boundaries. A method is one alternative of `options`, with one table
 // in tables_compression.cpp.
 struct PipelineCompression {
   Precision wire = Precision::fp32;  // default: devices.precision
-  std::variant<NoneOptions, SubspaceOptions> options;
+  std::variant<NoneOptions, SubspaceOptions, ResbmOptions> options;
 
-  std::string_view method() const;  // "none", "subspace"
+  std::string_view method() const;  // "none", "subspace", "resbm"
+  // As the scenario states them, where the method has them.
+  std::optional<int> rank() const;
+  std::optional<double> ratio() const;
 };
 
 struct Compression {
@@ -134,7 +153,6 @@ struct Compression {
 
 enum class Backend { automatic, cpu, cuda, meta };
 
-// Where the seconds of a compute come from: this machine's clock, or a model of a named card.
 // A card of sim/device/cards.cpp by its name, or a machine that `strait calibrate` measured.
 struct DeviceModel {
   std::string name = "A10G";  // unused where `calibrated`
@@ -142,6 +160,7 @@ struct DeviceModel {
   bool operator==(const DeviceModel&) const = default;
 };
 
+// Where the seconds of a compute come from: this machine's clock, or a model of a machine.
 struct Timing {
   bool measured = false;
   DeviceModel device;                // unused when measured

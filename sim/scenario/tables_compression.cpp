@@ -72,19 +72,81 @@ Alternative<PipelineCompression> subspace_method() {
   return result;
 }
 
+Alternative<PipelineCompression> resbm_method() {
+  using O = ResbmOptions;
+  auto result = method<O>(
+      "resbm",
+      "Method `resbm` (Residual Bottleneck Models): every boundary has a trained encoder and a "
+      "trained decoder, each around an identity on the first `rank` coordinates; each token "
+      "crosses as `rank` numbers both ways.");
+  result.table
+      .field("ratio", option(&O::ratio), number({1, 1e6}),
+             "Wanted wire ratio over both directions; the rank that comes closest is taken.",
+             {.absent = "what rank gives"})
+      .field("rank", option(&O::rank), integer(1, 1 << 20),
+             "Width c of the bottleneck; at most the model's.", {.absent = "from ratio"})
+      .field("form", option(&O::form),
+             one_of<O::Form>({{"mlp", O::Form::mlp}, {"linear", O::Form::linear}}),
+             "What encoder and decoder compute beside the identity: two matrices with an "
+             "activation between them, or one matrix.")
+      .field("hidden", option(&O::hidden), integer(1, 1 << 20), "Hidden width of the mlp.",
+             {.absent = "max(4 rank, 64)"})
+      .field(
+          "act", option(&O::act),
+          one_of<O::Act>({{"silu", O::Act::silu}, {"relu", O::Act::relu}, {"gelu", O::Act::gelu}}),
+          "Activation of the mlp.")
+      .field("skip", option(&O::skip),
+             one_of<O::Skip>({{"both", O::Skip::both},
+                              {"encoder", O::Skip::encoder},
+                              {"decoder", O::Skip::decoder},
+                              {"none", O::Skip::none}}),
+             "Which of encoder and decoder have the identity beside them.")
+      .field("init", option(&O::init),
+             one_of<O::Init>({{"normal002", O::Init::normal002},
+                              {"trunc001", O::Init::trunc001},
+                              {"zero_out", O::Init::zero_out},
+                              {"orth", O::Init::orth}}),
+             "Matrices at the start. `normal002`: N(0, 0.02). `trunc001`: truncated normal, 0.01. "
+             "`zero_out`: the last of each is 0. `orth` (form linear, skip both): the boundary is "
+             "an orthogonal projector.")
+      .field("weight_decay", option(&O::weight_decay), boolean(),
+             "Whether the optimizer's weight decay applies to encoders and decoders.")
+      .exactly_one({"ratio", "rank"});
+  return result;
+}
+
 }  // namespace
 
 std::string_view PipelineCompression::method() const {
-  return std::holds_alternative<NoneOptions>(options) ? "none" : "subspace";
+  if (std::holds_alternative<NoneOptions>(options)) return "none";
+  return std::holds_alternative<SubspaceOptions>(options) ? "subspace" : "resbm";
+}
+
+std::optional<int> PipelineCompression::rank() const {
+  return std::visit(
+      [](const auto& o) -> std::optional<int> {
+        if constexpr (requires { o.rank; }) return o.rank;
+        return std::nullopt;
+      },
+      options);
+}
+
+std::optional<double> PipelineCompression::ratio() const {
+  return std::visit(
+      [](const auto& o) -> std::optional<double> {
+        if constexpr (requires { o.ratio; }) return o.ratio;
+        return std::nullopt;
+      },
+      options);
 }
 
 Object<Compression> compression_table() {
   Object<Compression> table("compression", "How messages between ranks are made smaller.");
-  table.field(
-      "pipeline", &Compression::pipeline,
-      tagged("method", "The codec at the pipeline's boundaries.",
-             std::vector<Alternative<PipelineCompression>>{none_method(), subspace_method()}),
-      "The codec at the pipeline's boundaries; each method has its own options.");
+  table.field("pipeline", &Compression::pipeline,
+              tagged("method", "The codec at the pipeline's boundaries.",
+                     std::vector<Alternative<PipelineCompression>>{none_method(), subspace_method(),
+                                                                   resbm_method()}),
+              "The codec at the pipeline's boundaries; each method has its own options.");
   return table;
 }
 

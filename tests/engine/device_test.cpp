@@ -54,12 +54,13 @@ std::vector<double> values(const std::vector<std::byte>& floats) {
   return v;
 }
 
-// f32: sums in another order, two updates deep. bf16: the losses of a model of width 32 differ in the second digit of a
+// f32: sums in another order, two updates deep, where AdamW makes a step of 1e-2 of a gradient that is nothing but rounding. bf16: the
+// losses of a model of width 32 differ in the second digit of a
 // rounding of 2^-8 that every activation takes.
 TEST_P(DeviceTraining, FollowsTheProcessor) {
   const Outcome device = run(config(), BackendKind::cuda), host = run(config(), BackendKind::cpu);
   ASSERT_EQ(device.steps.size(), host.steps.size());
-  const double bound = std::get<1>(GetParam()) == DType::f32 ? 1e-5 : 1e-2;
+  const double bound = std::get<1>(GetParam()) == DType::f32 ? 1e-4 : 1e-2;
   for (size_t i = 0; i < host.steps.size(); ++i)
     EXPECT_NEAR(device.steps[i].loss, host.steps[i].loss, bound * host.steps[i].loss)
         << "step " << i;
@@ -121,6 +122,7 @@ TEST(DeviceTrainingGrid, FourStagesWithoutACodecAreOneStage) {
 
 INSTANTIATE_TEST_SUITE_P(On, DeviceTraining,
                          ::testing::Combine(::testing::Values(std::string("none"),
+                                                              std::string("resbm"),
                                                               std::string("subspace")),
                                             ::testing::Values(DType::f32, DType::bf16)),
                          [](const auto& suite) {

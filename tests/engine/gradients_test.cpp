@@ -10,13 +10,17 @@ namespace {
 struct Case {
   const char* method;
   int pipeline;
+  const char* variant = "";
+  void (*choose)(MethodOptions&) = [](MethodOptions&) {};
 };
 class Gradients : public ::testing::TestWithParam<Case> {};
 
 // Central differences with h = 1e-5 in double: truncation h^2 ~ 1e-10, rounding 1e-16 / 1e-5 = 1e-11 of a loss of order 1,
 // so entries of order 1e-3 and above must agree to 1e-6 of the largest entry of their tensor.
 TEST_P(Gradients, EqualCentralDifferencesForEveryParameter) {
-  Pipeline p(tiny(GetParam().pipeline, GetParam().method, DType::f64), BackendKind::reference);
+  TrainingConfig config = tiny(GetParam().pipeline, GetParam().method, DType::f64);
+  GetParam().choose(config.method);
+  Pipeline p(config, BackendKind::reference);
   // Away from the initial point, so that no gain is 1 and no Z tiny.
   for (Parameter* q : p.all()) {
     for (int64_t i = 0; i < q->shape.elements(); ++i) {
@@ -48,12 +52,20 @@ TEST_P(Gradients, EqualCentralDifferencesForEveryParameter) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Methods, Gradients,
-                         ::testing::Values(Case{"none", 1}, Case{"none", 3}, Case{"subspace", 1},
-                                           Case{"subspace", 3}),
-                         [](const auto& i) {
-                           return std::string(i.param.method) + std::to_string(i.param.pipeline);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Methods, Gradients,
+    ::testing::Values(
+        Case{"none", 1}, Case{"none", 3}, Case{"subspace", 1}, Case{"subspace", 3},
+        Case{"resbm", 3},
+        Case{"resbm", 3, "Relu", [](MethodOptions& o) { o.activation = Activation::relu; }},
+        Case{"resbm", 3, "Gelu", [](MethodOptions& o) { o.activation = Activation::gelu; }},
+        Case{"resbm", 3, "Linear", [](MethodOptions& o) { o.form = "linear"; }},
+        Case{"resbm", 2, "EncoderSkip", [](MethodOptions& o) { o.skip = "encoder"; }},
+        Case{"resbm", 2, "DecoderSkip", [](MethodOptions& o) { o.skip = "decoder"; }},
+        Case{"resbm", 2, "NoSkip", [](MethodOptions& o) { o.skip = "none"; }}),
+    [](const auto& i) {
+      return std::string(i.param.method) + std::to_string(i.param.pipeline) + i.param.variant;
+    });
 
 }  // namespace
 }  // namespace strait::testing

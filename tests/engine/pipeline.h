@@ -20,7 +20,7 @@ inline TrainingConfig tiny(int pipeline, const std::string& method, DType dtype)
   TrainingConfig c;
   c.shape = {6, 32, 4, 2, 8, 44, 61, 9, 10000, 1e-5};
   c.method.method = method;
-  if (method == "subspace") c.method.rank = 4;
+  if (method != "none") c.method.rank = 4;
   c.method.wire = dtype;
   c.dtype = dtype;
   c.seed = 11;
@@ -145,8 +145,9 @@ class Pipeline {
                                                s == 0, s == config_.pipeline - 1, constrained, 1,
                                                config_.head_chunk_rows, config_.dtype},
                                   *method_, c));
-      before_.push_back(s > 0 ? method_->make_codec(c, s - 1) : nullptr);
-      after_.push_back(s + 1 < config_.pipeline ? method_->make_codec(c, s) : nullptr);
+      before_.push_back(s > 0 ? method_->make_codec(c, s - 1, BoundaryEnd::receiver) : nullptr);
+      after_.push_back(s + 1 < config_.pipeline ? method_->make_codec(c, s, BoundaryEnd::sender)
+                                                : nullptr);
       parameters_.back()->allocate(*ops_);
       memory_.push_back(ops_->allocate(kRegion));
       frames_.emplace_back();

@@ -23,7 +23,7 @@ struct CodecBench {
     config.method.wire = wire;
     method = make_method(config.method, config.shape, dtype);
     const MethodContext c{config.shape, config.seed, parameters, pool};
-    codec = method->make_codec(c, 0);
+    codec = method->make_codec(c, 0, BoundaryEnd::sender);
     basis = declare_basis(parameters, config.shape, rank, config.method.basis_seed);
     table = declare_token_table(parameters, config.shape, config.method.basis_seed);
     parameters.declare("unused", {1}, false, ones());
@@ -137,8 +137,8 @@ class Except final : public Method {
       : inner_(make_method(c.method, c.shape, c.dtype)),
         name_(std::move(name)),
         make_(std::move(make)) {}
-  std::unique_ptr<Codec> make_codec(const MethodContext& c, int b) const override {
-    return inner_->make_codec(c, b);
+  std::unique_ptr<Codec> make_codec(const MethodContext& c, int b, BoundaryEnd end) const override {
+    return inner_->make_codec(c, b, end);
   }
   std::unique_ptr<Embedding> make_embedding(const MethodContext& c) const override {
     return inner_->make_embedding(c);

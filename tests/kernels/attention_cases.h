@@ -230,8 +230,9 @@ inline std::vector<Case> attention_cases() {
 inline std::vector<Case> all_cases() {
   std::vector<Case> cases;
   for (const auto& part :
-       {matmul_cases(), rmsnorm_cases(), rope_cases(), swiglu_cases(), attention_cases(),
-        row_cases(), cross_entropy_cases(), elementwise_cases(), reduction_cases(), adamw_cases()})
+       {matmul_cases(), rmsnorm_cases(), rope_cases(), swiglu_cases(), activation_cases(),
+        attention_cases(), row_cases(), cross_entropy_cases(), elementwise_cases(),
+        reduction_cases(), adamw_cases()})
     cases.insert(cases.end(), part.begin(), part.end());
   return cases;
 }

@@ -146,6 +146,34 @@ inline std::vector<Case> swiglu_cases() {
   return cases;
 }
 
+inline std::vector<Case> activation_cases() {
+  std::vector<Case> cases;
+  for (const Activation a : {Activation::silu, Activation::relu, Activation::gelu})
+    for (int64_t n : {int64_t{1}, int64_t{77}, int64_t{17000}})
+      for (double spread : {1.0, 30.0})  // 30: beyond the range of exp
+        for (bool in_place : {false, true}) {
+          const std::string what =
+              text("kind n spread in_place",
+                   {static_cast<int64_t>(a), n, static_cast<int64_t>(spread), in_place});
+          cases.push_back({Op::activation_forward, "activation_forward " + what, [=](Runner& r) {
+                             const Tensor x = r.input({n}, Kind::element, spread);
+                             r.ops.activation_forward(
+                                 in_place ? r.watch("y", x, kElementwise)
+                                          : r.output("y", {n}, Kind::element, kElementwise),
+                                 x, a);
+                           }});
+          cases.push_back({Op::activation_backward, "activation_backward " + what, [=](Runner& r) {
+                             const Tensor x = r.input({n}, Kind::element, spread),
+                                          dy = r.input({n});
+                             r.ops.activation_backward(
+                                 in_place ? r.watch("dx", dy, kElementwise)
+                                          : r.output("dx", {n}, Kind::element, kElementwise),
+                                 dy, x, a);
+                           }});
+        }
+  return cases;
+}
+
 inline std::vector<Case> row_cases() {
   std::vector<Case> cases;
   for (const auto& [N, V, C] :

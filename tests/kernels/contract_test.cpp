@@ -156,6 +156,16 @@ TEST_F(Contract, OfSwiglu) {
       "swiglu_backward", "dgate_up");
 }
 
+TEST_F(Contract, OfActivations) {
+  const Tensor x = f32({4});
+  expect_refused([&] { ops_->activation_forward(f32({3}), x, Activation::silu); },
+                 "activation_forward", "x is f32 (4)");
+  expect_refused([&] { ops_->activation_forward(i32({4}), x, Activation::relu); },
+                 "activation_forward", "y is i32");
+  expect_refused([&] { ops_->activation_backward(x, f32({4}), x, Activation::gelu); },
+                 "activation_backward", "dx shares memory with x");
+}
+
 TEST_F(Contract, OfAttention) {
   const Tensor q = f32({1, 5, 4, 8}), k = f32({1, 6, 2, 8}), v = f32({1, 6, 2, 8}),
                o = f32({1, 5, 4, 8}), lse = f32({1, 4, 5});

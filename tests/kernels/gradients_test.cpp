@@ -70,6 +70,18 @@ TEST_F(Gradient, OfSwigluIsItsBackward) {
   });
 }
 
+TEST_F(Gradient, OfActivationsIsTheirBackward) {
+  constexpr int64_t N = 40;
+  for (const Activation a : {Activation::silu, Activation::relu, Activation::gelu}) {
+    Values x = random(N, 2), dy = random(N), y(N), gradient(N);
+    ops_.activation_backward(f64(gradient, {N}), f64(dy, {N}), f64(x, {N}), a);
+    expect_gradient("x", x, gradient, [&] {
+      ops_.activation_forward(f64(y, {N}), f64(x, {N}), a);
+      return dot(dy, y);
+    });
+  }
+}
+
 TEST_F(Gradient, OfRopeIsTheInverseRotation) {
   constexpr int64_t B = 2, T = 3, H = 2, Dh = 6, n = B * T * H * Dh;
   Values x = random(n), dy = random(n), table;

@@ -228,6 +228,14 @@ void add_rows(int64_t N, int64_t C, int64_t F, int64_t V) {
     const Tensor d = o.zeros({N, 2 * F}, t), dy = o.random({N, F}, t), g = o.random({N, 2 * F}, t);
     return [=](Backend& ops) { ops.swiglu_backward(d, dy, g); };
   });
+  add(fmt::format("activation_forward silu N={} F={}", N, F), [=](Operands& o, DType t) -> Run {
+    const Tensor y = o.zeros({N, F}, t), x = o.random({N, F}, t);
+    return [=](Backend& ops) { ops.activation_forward(y, x, strait::Activation::silu); };
+  });
+  add(fmt::format("activation_backward silu N={} F={}", N, F), [=](Operands& o, DType t) -> Run {
+    const Tensor d = o.zeros({N, F}, t), dy = o.random({N, F}, t), x = o.random({N, F}, t);
+    return [=](Backend& ops) { ops.activation_backward(d, dy, x, strait::Activation::silu); };
+  });
   add(fmt::format("cross_entropy N={} V={}", N, V), [=](Operands& o, DType t) -> Run {
     const Tensor loss = o.zeros({N}, DType::f32), z = o.random({N, V}, t),
                  targets = o.integers(N, V);
