@@ -7,6 +7,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "engine/codec/frozen.h"
 #include "engine/codec/none.h"
 #include "engine/codec/resbm.h"
 #include "engine/codec/subspace.h"
@@ -22,6 +23,7 @@ struct Registered {
 
 constexpr Registered kMethods[] = {
     {"none", make_none},
+    {"frozen", make_frozen},
     {"resbm", make_resbm},
     {"subspace", make_subspace},
 };

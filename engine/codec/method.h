@@ -21,9 +21,10 @@ struct MethodOptions {
   std::string method = "none";
   DType wire =
       DType::f32;  // of coefficients and activations on the wire: f32 or bf16 (f64 in tests)
-  std::optional<int> rank;      // subspace: k; resbm: c
-  std::optional<double> ratio;  // combined wire ratio to come closest to; exclusive with rank
-  uint64_t basis_seed = 1337;   // of U and T_fixed
+  std::optional<int> rank;       // subspace: k; resbm: c
+  std::optional<double> ratio;   // combined wire ratio to come closest to; exclusive with rank
+  uint64_t basis_seed = 1337;    // subspace, frozen: of U and the token table
+  std::string anchors = "none";  // frozen: "none", "static" (a frozen random token table)
   std::string embedding_init =
       "projected";  // subspace: "projected" (E0 = T_fixed U), "normal" (N(0,1)), "small" (N(0, 0.02^2))
   std::string z_init = "small";  // subspace: "zero", "small" (N(0, 0.02^2 / (2 (layer+1))))

@@ -15,13 +15,9 @@ namespace strait {
 std::unique_ptr<Method> make_subspace(const MethodOptions& options, const ModelShape& shape,
                                       DType compute);
 
-// The rank whose combined wire ratio 2 d w0 / (2 k w + i) is closest to `ratio`; w0, w: bytes of the run's precision and of
-// the wire. Throws std::invalid_argument if no rank in [1, d] comes within a factor of 2 of it.
-int subspace_rank_for_ratio(double ratio, const ModelShape& shape, DType compute, DType wire);
-
 // The frozen basis (d,k) in S, and the frozen token table (V,d) in T; the same bits on every rank.
-Constant* declare_basis(ParameterList& parameters, const ModelShape& shape, int rank,
-                        uint64_t seed);
-Constant* declare_token_table(ParameterList& parameters, const ModelShape& shape, uint64_t seed);
+Constant* subspace_basis(ParameterList& parameters, const ModelShape& shape, int rank,
+                         uint64_t seed);
+Constant* subspace_token_table(ParameterList& parameters, const ModelShape& shape, uint64_t seed);
 
 }  // namespace strait

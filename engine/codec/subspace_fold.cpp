@@ -99,7 +99,7 @@ const Values& SubspaceFold::basis() const {
   std::call_once(made_, [this] {
     ParameterList list(dtype_);
     Values u(static_cast<size_t>(shape_.width * rank_));
-    declare_basis(list, shape_, static_cast<int>(rank_), seed_)->init(u);
+    subspace_basis(list, shape_, static_cast<int>(rank_), seed_)->init(u);
     if (statistics_of(dtype_) == DType::f32)
       for (double& x : u) x = static_cast<double>(static_cast<float>(x));
     u_ = std::move(u);
@@ -110,7 +110,7 @@ const Values& SubspaceFold::basis() const {
 Values SubspaceFold::token_table() const {
   ParameterList list(dtype_);
   Values table(static_cast<size_t>(int64_t{shape_.vocabulary} * shape_.width));
-  declare_token_table(list, shape_, seed_)->init(table);
+  subspace_token_table(list, shape_, seed_)->init(table);
   if (dtype_ == DType::f64) return table;
   for (double& x : table) {
     const auto f = static_cast<float>(x);

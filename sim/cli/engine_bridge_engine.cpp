@@ -117,6 +117,11 @@ TrainingConfig to_training(const scenario::Scenario& s, int vocabulary) {
   c.method.ratio = p.ratio();
   if (const auto* subspace = std::get_if<scenario::SubspaceOptions>(&p.options))
     set_subspace(c.method, *subspace);
+  if (const auto* frozen = std::get_if<scenario::FrozenOptions>(&p.options)) {
+    c.method.basis_seed = frozen->basis_seed;
+    c.method.anchors =
+        frozen->anchors == scenario::FrozenOptions::Anchors::none ? "none" : "static";
+  }
   if (const auto* bottleneck = std::get_if<scenario::ResbmOptions>(&p.options))
     set_bottleneck(c.method, *bottleneck);
   validate(c);

@@ -290,11 +290,14 @@ Kind<T> tagged(const std::string& tag, const std::string& help,
     schemas.push_back(table.info()->schema());
     objects.push_back(table.info());
   }
+  std::map<std::string, std::vector<std::string>> owners;
   for (const auto& alternative : alternatives)
-    for (const auto& other : alternatives)
-      for (const std::string& key : other.table.info()->keys())
-        if (alternative.table.info()->find(key) == nullptr)
-          alternative.table.info()->foreign[key] = fmt::format("{} \"{}\"", tag, other.name);
+    for (const std::string& key : alternative.table.info()->keys())
+      owners[key].push_back(alternative.name);
+  for (const auto& alternative : alternatives)
+    for (const auto& [key, names_of_key] : owners)
+      if (alternative.table.info()->find(key) == nullptr)
+        alternative.table.info()->foreign[key] = fmt::format("{} {}", tag, word_list(names_of_key));
   KindInfo info{fmt::format("an object whose \"{}\" is {}", tag, word_list(names)),
                 {{"oneOf", schemas}},
                 objects,

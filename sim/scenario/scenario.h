@@ -119,6 +119,15 @@ struct SubspaceOptions {
   uint64_t basis_seed = 1337;  // of the frozen U and T_fixed
 };
 
+// A frozen random projection at each boundary. Exactly one of `ratio` and `rank` is set.
+struct FrozenOptions {
+  enum class Anchors { none, fixed };
+  std::optional<double> ratio;
+  std::optional<int> rank;
+  Anchors anchors = Anchors::none;
+  uint64_t basis_seed = 1337;
+};
+
 // Residual Bottleneck Models. Exactly one of `ratio` and `rank` is set.
 struct ResbmOptions {
   enum class Form { mlp, linear };
@@ -139,9 +148,9 @@ struct ResbmOptions {
 // in tables_compression.cpp.
 struct PipelineCompression {
   Precision wire = Precision::fp32;  // default: devices.precision
-  std::variant<NoneOptions, SubspaceOptions, ResbmOptions> options;
+  std::variant<NoneOptions, SubspaceOptions, ResbmOptions, FrozenOptions> options;
 
-  std::string_view method() const;  // "none", "subspace", "resbm"
+  std::string_view method() const;  // "none", "subspace", "resbm", "frozen"
   // As the scenario states them, where the method has them.
   std::optional<int> rank() const;
   std::optional<double> ratio() const;

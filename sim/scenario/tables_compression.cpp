@@ -115,11 +115,36 @@ Alternative<PipelineCompression> resbm_method() {
   return result;
 }
 
+Alternative<PipelineCompression> frozen_method() {
+  using O = FrozenOptions;
+  auto result = method<O>(
+      "frozen",
+      "Method `frozen`: at each boundary an orthogonal projection onto a random subspace that "
+      "never changes; the model itself is not constrained. The baseline of the learned methods.");
+  result.table
+      .field("ratio", option(&O::ratio), number({1, 1e6}),
+             "Wanted wire ratio over both directions, ids counted; the rank that comes closest is "
+             "taken.",
+             {.absent = "what rank gives"})
+      .field("rank", option(&O::rank), integer(1, 1 << 20),
+             "Dimensions of the subspaces; at most the model's width.", {.absent = "from ratio"})
+      .field("anchors", option(&O::anchors),
+             one_of<O::Anchors>({{"none", O::Anchors::none}, {"static", O::Anchors::fixed}}),
+             "`static`: a frozen random token table is taken off before and put back after, and "
+             "token ids travel forward.")
+      .field("basis_seed", option(&O::basis_seed),
+             integer<uint64_t>(0, std::numeric_limits<uint64_t>::max()),
+             "Seed of the bases and of the token table.")
+      .exactly_one({"ratio", "rank"});
+  return result;
+}
+
 }  // namespace
 
 std::string_view PipelineCompression::method() const {
-  if (std::holds_alternative<NoneOptions>(options)) return "none";
-  return std::holds_alternative<SubspaceOptions>(options) ? "subspace" : "resbm";
+  constexpr std::string_view names[] = {"none", "subspace", "resbm", "frozen"};  // as the variant
+  static_assert(std::size(names) == std::variant_size_v<decltype(options)>);
+  return names[options.index()];
 }
 
 std::optional<int> PipelineCompression::rank() const {
@@ -144,8 +169,8 @@ Object<Compression> compression_table() {
   Object<Compression> table("compression", "How messages between ranks are made smaller.");
   table.field("pipeline", &Compression::pipeline,
               tagged("method", "The codec at the pipeline's boundaries.",
-                     std::vector<Alternative<PipelineCompression>>{none_method(), subspace_method(),
-                                                                   resbm_method()}),
+                     std::vector<Alternative<PipelineCompression>>{
+                         none_method(), subspace_method(), resbm_method(), frozen_method()}),
               "The codec at the pipeline's boundaries; each method has its own options.");
   return table;
 }

@@ -58,7 +58,7 @@ void expect_same_end(const Outcome& whole, const Outcome& rest, int64_t done) {
 }
 
 TEST(Checkpoint, ATrainingGoesOnBitForBitFromEveryCheckpointOnDisk) {
-  for (const char* method : {"none", "subspace", "resbm"})
+  for (const char* method : {"none", "subspace", "resbm", "frozen"})
     for (const DType dtype : {DType::f32, DType::bf16}) {
       SCOPED_TRACE(std::string(method) + " " + name_of(dtype));
       const TrainingConfig c = config(method, dtype);

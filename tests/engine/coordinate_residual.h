@@ -103,8 +103,8 @@ inline double coordinate_residual_loss(Pipeline& p, int64_t sequences) {
   const TrainingConfig& config = p.config();
   const ModelShape& s = config.shape;
   const Matrix u =
-      matrix(declare_basis(p.list(0), s, *config.method.rank, config.method.basis_seed)->value);
-  const Matrix table = matrix(declare_token_table(p.list(0), s, config.method.basis_seed)->value),
+      matrix(subspace_basis(p.list(0), s, *config.method.rank, config.method.basis_seed)->value);
+  const Matrix table = matrix(subspace_token_table(p.list(0), s, config.method.basis_seed)->value),
                e = matrix(p.find("model.embed_tokens.coordinates").value);
   std::vector<int32_t> ids(static_cast<size_t>(sequences * s.context)), targets(ids.size());
   for (int64_t b = 0; b < sequences; ++b)

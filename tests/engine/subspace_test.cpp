@@ -6,6 +6,7 @@
 #include <numeric>
 #include <utility>
 
+#include "engine/codec/projection.h"
 #include "engine/codec/subspace.h"
 #include "engine/nn/dense.h"
 #include "tests/engine/coordinate_residual.h"
@@ -24,8 +25,8 @@ struct CodecBench {
     method = make_method(config.method, config.shape, dtype);
     const MethodContext c{config.shape, config.seed, parameters, pool};
     codec = method->make_codec(c, 0, BoundaryEnd::sender);
-    basis = declare_basis(parameters, config.shape, rank, config.method.basis_seed);
-    table = declare_token_table(parameters, config.shape, config.method.basis_seed);
+    basis = subspace_basis(parameters, config.shape, rank, config.method.basis_seed);
+    table = subspace_token_table(parameters, config.shape, config.method.basis_seed);
     parameters.declare("unused", {1}, false, ones());
     parameters.allocate(*ops);
     memory = ops->allocate(size_t{64} << 20);
@@ -121,8 +122,8 @@ double boundary_residual(Pipeline& p) {
     ParameterList& list = p.list(s);
     const TrainingConfig& c = p.config();
     worst = std::max(worst,
-                     outside(x, ids, *declare_token_table(list, c.shape, c.method.basis_seed),
-                             *declare_basis(list, c.shape, *c.method.rank, c.method.basis_seed)));
+                     outside(x, ids, *subspace_token_table(list, c.shape, c.method.basis_seed),
+                             *subspace_basis(list, c.shape, *c.method.rank, c.method.basis_seed)));
   };
   p.step(0, 2, 2, hooks, false);
   return worst;
@@ -359,8 +360,8 @@ TEST(Subspace, Invariant10_OnlyThePartOfTheGradientInTheSubspaceMatters) {
   const auto plain = gradients(p, {});
   Pipeline::Hooks noisy;
   noisy.gradient = [&](int boundary, Tensor g) {  // g <- g + r Q
-    const Constant& basis = *declare_basis(p.list(boundary), p.config().shape,
-                                           *p.config().method.rank, p.config().method.basis_seed);
+    const Constant& basis = *subspace_basis(p.list(boundary), p.config().shape,
+                                            *p.config().method.rank, p.config().method.basis_seed);
     const int64_t d = g.size(1), k = basis.shape[1];
     for (int64_t n = 0; n < g.size(0); ++n) {
       std::vector<double> r(static_cast<size_t>(d)), c(static_cast<size_t>(k));
@@ -444,9 +445,9 @@ TEST(Subspace, Invariant16_FullRankEqualsTheUnconstrainedModel) {
   Pipeline dense(tiny(2, "none", DType::f64), BackendKind::reference);
   const int64_t d = full.shape.width;
   const Constant& u =
-      *declare_basis(constrained.list(0), full.shape, static_cast<int>(d), full.method.basis_seed);
+      *subspace_basis(constrained.list(0), full.shape, static_cast<int>(d), full.method.basis_seed);
   const Constant& fixed =
-      *declare_token_table(constrained.list(0), full.shape, full.method.basis_seed);
+      *subspace_token_table(constrained.list(0), full.shape, full.method.basis_seed);
   // W = Z U^T, stored (d, in): W[c][i] = sum_j U[c][j] Z[i][j]; the embedding is T_fixed + E U^T.
   for (Parameter* q : dense.all()) {
     const std::string stem = q->name.substr(0, q->name.size() - std::string(".weight").size());
@@ -553,9 +554,10 @@ TEST(Subspace, Invariant22_Bf16WireErrorIsSmallAndDoesNotGrowWithBoundaries) {
 TEST(Subspace, PicksTheRankWhoseCombinedRatioIsClosest) {
   const ModelShape shape = shape_of(128, 2048);
   // 2 d w0 / (2 k w + i): k = 16 gives 1024 / 130 = 7.88, k = 15 gives 8.39; 8 lies closer to 7.88.
-  EXPECT_EQ(subspace_rank_for_ratio(8, shape, DType::f32, DType::f32), 16);
-  EXPECT_EQ(subspace_rank_for_ratio(100, shape, DType::f32, DType::f32), 1);
-  EXPECT_THROW(subspace_rank_for_ratio(1000, shape, DType::f32, DType::f32), std::invalid_argument);
+  EXPECT_EQ(projection_rank_for_ratio("subspace", 8, shape, DType::f32, DType::f32, true), 16);
+  EXPECT_EQ(projection_rank_for_ratio("subspace", 100, shape, DType::f32, DType::f32, true), 1);
+  EXPECT_THROW(projection_rank_for_ratio("subspace", 1000, shape, DType::f32, DType::f32, true),
+               std::invalid_argument);
 }
 
 }  // namespace

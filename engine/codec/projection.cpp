@@ -1,0 +1,221 @@
+#include "engine/codec/projection.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "engine/manifold/orthonormal.h"
+
+namespace strait {
+namespace {
+
+DType id_dtype(const ModelShape& shape) {
+  return shape.vocabulary <= 65536 ? DType::u16 : DType::i32;
+}
+
+// `x` in type `dtype`: x itself where it has it, else a rounded copy in scratch.
+Tensor in_dtype(Context& ctx, const Tensor& x, DType dtype) {
+  if (x.dtype == dtype) return x;
+  Tensor y = ctx.scratch.take(x.shape, dtype);
+  ctx.ops.cast(y, x);
+  return y;
+}
+
+class ProjectionCodec final : public Codec {
+ public:
+  ProjectionCodec(const MethodContext& c, std::string identity, DType wire, Constant* basis,
+                  Constant* anchors, bool constrains_model)
+      : pool_(c.pool),
+        identity_(std::move(identity)),
+        wire_(wire),
+        rank_(basis->shape[1]),
+        ids_(id_dtype(c.shape)),
+        compute_(c.parameters.dtype()),
+        u_(basis),
+        anchors_(anchors),
+        constrains_model_(constrains_model) {}
+
+  CodecTraits traits() const override {
+    return {.exact_adjoint = true,
+            .needs_ids = anchors_ != nullptr,
+            .constrains_model = constrains_model_};
+  }
+
+  Message encode(Context& ctx, Frame& frame, Tensor x) override {
+    ArenaScope scope(ctx.scratch);
+    Message m(pool_, ctx.ops, sections(x.size(0)));
+    ctx.ops.cast(coefficients(m),
+                 coordinates(ctx, dynamic_part(ctx, frame, x), u_->value, u_->dtype));
+    if (anchors_ != nullptr) ctx.ops.cast(ids(m), frame.ids);
+    m.dense = {x.bytes()};
+    return m;
+  }
+
+  void decode(Context& ctx, Frame& frame, Tensor x, const Message& m) override {
+    ArenaScope scope(ctx.scratch);
+    if (anchors_ == nullptr) return expand(ctx, x, coefficients(m), u_->value);
+    frame.ids = frame.arena.take({x.size(0)}, DType::i32);
+    ctx.ops.cast(frame.ids, ids(m));
+    Tensor dynamic = ctx.scratch.take(x.shape, u_->dtype);
+    expand(ctx, dynamic, coefficients(m), u_->value);
+    ctx.ops.add_gathered_rows(x, dynamic, anchors_->value, frame.ids, 1.0);
+  }
+
+  Message encode_grad(Context& ctx, Frame&, Tensor dx) override {
+    ArenaScope scope(ctx.scratch);
+    Message m(pool_, ctx.ops, {{wire_, {dx.size(0), rank_}}});
+    ctx.ops.cast(m.section(0), coordinates(ctx, dx, u_->value, u_->dtype));
+    m.dense = {dx.bytes()};
+    return m;
+  }
+
+  void decode_grad(Context& ctx, Frame&, Tensor dx, const Message& m) override {
+    ArenaScope scope(ctx.scratch);
+    expand(ctx, dx, m.section(0), u_->value);
+  }
+
+  // dynamic_rms: of x - tau; outside_subspace: ||(x - tau) Q|| / ||x - tau||, what the receiver does not get: rounding where the model
+  // is held to the subspace.
+  Diagnosis diagnose(Context& ctx, Frame& frame, Tensor x) override {
+    ArenaScope scope(ctx.scratch);
+    const Tensor dynamic = dynamic_part(ctx, frame, x);
+    Tensor inside = ctx.scratch.take(x.shape, u_->dtype);
+    expand(ctx, inside, coordinates(ctx, dynamic, u_->value, u_->dtype), u_->value);
+    ctx.ops.axpy(inside, -1.0, dynamic);
+    const double all = sum_of_squares(ctx, dynamic);
+    return {{"dynamic_rms", std::sqrt(all / static_cast<double>(x.elements()))},
+            {"outside_subspace", std::sqrt(sum_of_squares(ctx, inside) / all)}};
+  }
+  // captured_gradient: ||g U||^2 / ||g||^2, the share of the gradient's energy that is sent. Before the full-rank last stage about
+  // k/d at random U (section 3.2); at earlier boundaries near 1, because the residual path brings a gradient that was projected once already.
+  Diagnosis diagnose_grad(Context& ctx, Frame&, Tensor dx) override {
+    ArenaScope scope(ctx.scratch);
+    const double sent = sum_of_squares(ctx, coordinates(ctx, dx, u_->value, u_->dtype)),
+                 all = sum_of_squares(ctx, dx);
+    return {{"gradient_rms", std::sqrt(all / static_cast<double>(dx.elements()))},
+            {"captured_gradient", sent / all}};
+  }
+
+  uint64_t handshake(Backend& ops) const override {
+    const uint64_t sizes = static_cast<uint64_t>(rank_) << 24 | static_cast<uint64_t>(ids_) << 16 |
+                           static_cast<uint64_t>(compute_) << 8 | static_cast<uint64_t>(wire_);
+    const uint64_t basis = hash_tensor(ops, u_->value, hash_name(identity_, sizes));
+    return anchors_ == nullptr ? basis : hash_tensor(ops, anchors_->value, basis);
+  }
+
+  std::pair<uint64_t, uint64_t> expected_bytes(int64_t rows) const override {
+    const auto n = static_cast<uint64_t>(rows), k = static_cast<uint64_t>(rank_);
+    const uint64_t id = anchors_ == nullptr ? 0 : size_of(ids_);
+    return {n * (k * size_of(wire_) + id), n * k * size_of(wire_)};
+  }
+
+ private:
+  // x - tau[ids], in S.
+  Tensor dynamic_part(Context& ctx, const Frame& frame, const Tensor& x) {
+    if (anchors_ == nullptr) return in_dtype(ctx, x, u_->dtype);
+    Tensor dynamic = ctx.scratch.take(x.shape, u_->dtype);
+    ctx.ops.add_gathered_rows(dynamic, x, anchors_->value, frame.ids, -1.0);
+    return dynamic;
+  }
+  // The wider section lies first, so that both are aligned without padding.
+  bool ids_first() const { return anchors_ != nullptr && size_of(ids_) > size_of(wire_); }
+  std::vector<Message::Section> sections(int64_t rows) const {
+    std::vector<Message::Section> s = {{wire_, {rows, rank_}}};
+    if (anchors_ != nullptr) s.insert(ids_first() ? s.begin() : s.end(), {ids_, {rows}});
+    return s;
+  }
+  Tensor coefficients(const Message& m) const { return m.section(ids_first() ? 1 : 0); }
+  Tensor ids(const Message& m) const { return m.section(ids_first() ? 0 : 1); }
+
+  MessagePool& pool_;
+  std::string identity_;
+  DType wire_;
+  int64_t rank_;
+  DType ids_, compute_;
+  Constant *u_, *anchors_;
+  bool constrains_model_;
+};
+
+}  // namespace
+
+Tensor coordinates(Context& ctx, const Tensor& x, const Tensor& u, DType out) {
+  Tensor c = ctx.scratch.take({x.size(0), u.size(1)}, u.dtype);
+  ctx.ops.matmul(c, in_dtype(ctx, x, u.dtype), false, u, false, false);
+  return in_dtype(ctx, c, out);
+}
+
+void expand(Context& ctx, const Tensor& y, const Tensor& c, const Tensor& u) {
+  const Tensor cs = in_dtype(ctx, c, u.dtype);
+  if (y.dtype == u.dtype) {
+    ctx.ops.matmul(y, cs, false, u, true, false);
+    return;
+  }
+  Tensor wide = ctx.scratch.take(y.shape, u.dtype);
+  ctx.ops.matmul(wide, cs, false, u, true, false);
+  ctx.ops.cast(y, wide);
+}
+
+Constant* declare_basis(ParameterList& parameters, const ModelShape& shape, int rank, uint64_t seed,
+                        const std::string& name) {
+  auto init = [seed, name, d = int64_t{shape.width}, k = int64_t{rank}](std::vector<double>& u) {
+    normal(seed, name, 1.0)(u);
+    orthonormalise(u, d, k);
+  };
+  return parameters.declare_constant(name, {shape.width, rank}, statistics_of(parameters.dtype()),
+                                     init);
+}
+
+Constant* declare_token_table(ParameterList& parameters, const ModelShape& shape, uint64_t seed,
+                              const std::string& name) {
+  return parameters.declare_constant(name, {shape.vocabulary, shape.width}, parameters.dtype(),
+                                     normal(seed, name, 1.0));
+}
+
+int projection_rank_for_ratio(const char* method, double ratio, const ModelShape& shape,
+                              DType compute, DType wire, bool ids) {
+  const double d = shape.width, w0 = static_cast<double>(size_of(compute)),
+               w = static_cast<double>(size_of(wire));
+  const double i = ids ? static_cast<double>(size_of(id_dtype(shape))) : 0.0;
+  auto achieved = [&](int k) { return 2 * d * w0 / (2 * k * w + i); };
+  const double exact = (2 * d * w0 / ratio - i) / (2 * w);
+  const int low = std::clamp(static_cast<int>(std::floor(exact)), 1, shape.width);
+  const int high = std::min(low + 1, shape.width);
+  const int best =
+      std::abs(std::log(achieved(low) / ratio)) <= std::abs(std::log(achieved(high) / ratio))
+          ? low
+          : high;
+  if (!(ratio > 0) || std::abs(std::log(achieved(best) / ratio)) > std::log(2.0)) {
+    throw std::invalid_argument(
+        fmt::format("compression ratio {} cannot be reached by {} at width {}: ranks 1 to {} "
+                    "give {:.4g} to {:.4g}",
+                    ratio, method, shape.width, shape.width, achieved(1), achieved(shape.width)));
+  }
+  return best;
+}
+
+int projection_rank(const char* method, const MethodOptions& options, const ModelShape& shape,
+                    DType compute, bool ids) {
+  if (options.rank.has_value() == options.ratio.has_value())
+    throw std::invalid_argument(
+        fmt::format("compression method \"{}\" takes exactly one of rank and ratio", method));
+  const int rank = options.rank ? *options.rank
+                                : projection_rank_for_ratio(method, *options.ratio, shape, compute,
+                                                            options.wire, ids);
+  if (rank < 1 || rank > shape.width)
+    throw std::invalid_argument(
+        fmt::format("{} rank {} is outside 1 to the model's width {}", method, rank, shape.width));
+  return rank;
+}
+
+std::unique_ptr<Codec> make_projection_codec(const MethodContext& c, std::string identity,
+                                             DType wire, Constant* basis, Constant* anchors,
+                                             bool constrains_model) {
+  return std::make_unique<ProjectionCodec>(c, std::move(identity), wire, basis, anchors,
+                                           constrains_model);
+}
+
+}  // namespace strait
