@@ -46,7 +46,9 @@ scenario::Scenario read_scenario(RunArguments& a) {
 const char* conversion_text(const ModelConstraint& before, const ModelConstraint& after,
                             bool other_method) {
   if (before == after)
-    return other_method ? " (parameters go on; what boundaries have of their own begins afresh or goes)" : "";
+    return other_method
+               ? " (parameters go on; what boundaries have of their own begins afresh or goes)"
+               : "";
   return after == ModelConstraint{} ? " (parameters are folded: the same function)"
                                     : " (parameters are projected: the model changes)";
 }
