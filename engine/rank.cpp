@@ -167,11 +167,14 @@ void Rank::forward(Frame& frame, int microbatch, int64_t first_sequence) {
     before_->decode(context_, frame, x, m);
   }
   {
-    Segment segment(recorder_, Category::compute, Phase::forward, microbatch);
-    const auto work = [&] {
-      return stage_->forward(context_, frame, x, losses_.slice(0, microbatch, 1));
+    const auto work = [&, in = x] {
+      return stage_->forward(context_, frame, in, losses_.slice(0, microbatch, 1));
     };
-    x = frame.training ? forwards_[{microbatch, frame.index}].run(context_, frame, work) : work();
+    // Only where the loss is does a forward differ between microbatches.
+    RepeatedWork& repeated = forwards_[{last() ? microbatch : 0, frame.index}];
+    if (frame.training) repeated.prepare(context_, frame, work);
+    Segment segment(recorder_, Category::compute, Phase::forward, microbatch);
+    x = frame.training ? repeated.run(context_, frame, work) : work();
   }
   if (last()) return;
   if (frame.training && microbatch == 0) diagnose(*after_, stage_index_, frame, x, false);
@@ -195,9 +198,11 @@ void Rank::backward(Frame& frame, int microbatch) {
   }
   Tensor dx;
   {
+    const auto work = [&] { return stage_->backward(context_, frame, dy); };
+    RepeatedWork& repeated = backwards_[frame.index];
+    repeated.prepare(context_, frame, work);
     Segment segment(recorder_, Category::compute, Phase::backward, microbatch);
-    dx = backwards_[{microbatch, frame.index}].run(
-        context_, frame, [&] { return stage_->backward(context_, frame, dy); });
+    dx = repeated.run(context_, frame, work);
   }
   if (first()) return;
   if (microbatch == 0) diagnose(*before_, stage_index_ - 1, frame, dx, true);
@@ -300,8 +305,15 @@ std::vector<ParameterState> Rank::save() { return save_parameters(ops_, paramete
 
 void Rank::load(const Snapshot& snapshot, bool moments) {
   const std::unique_ptr<Method> before = make_method(snapshot.constraint, config_.shape);
-  load_parameters(ops_, parameters_, converted(snapshot.source(), *before, *method_), moments,
-                  [this](const std::string& name) { return method_->adds(name); });
+  const ParameterSource source = converted(snapshot.source(), *before, *method_);
+  const bool same_boundaries = snapshot.boundaries == boundaries_of(config_);
+  const auto adds = [this](const std::string& name) { return method_->adds(name); };
+  load_parameters(
+      ops_, parameters_,
+      [&](const std::string& name) {
+        return adds(name) && !same_boundaries ? std::nullopt : source(name);
+      },
+      moments, adds);
 }
 
 uint64_t Rank::parameters_hash() {

@@ -78,7 +78,9 @@ class Rank {
   Arena scratch_;
   Context context_;
   std::vector<Frame> frames_;
-  std::map<std::pair<int, int>, RepeatedWork> forwards_, backwards_;  // by microbatch and frame
+  std::map<std::pair<int, int>, RepeatedWork>
+      forwards_;                           // by frame; of the last stage also by microbatch
+  std::map<int, RepeatedWork> backwards_;  // by frame
   int64_t diagnosing_ = 0;  // the step whose first microbatch is to be diagnosed, 0: none
   std::vector<record::Diagnostic> diagnostics_;
   Tensor positions_, losses_;                        // losses_ (microbatches) f64

@@ -2,7 +2,9 @@
 
 namespace strait {
 
-void RepeatedWork::note(Context& ctx, const std::function<Tensor()>& work) {
+void RepeatedWork::prepare(Context& ctx, Frame& frame, const Work& work) {
+  if (!ctx.ops.notes_ops() || !done_once_ || sequence_) return;
+  before_ = marks(ctx, frame);
   ctx.ops.begin_noting();
   try {
     result_ = work();
@@ -11,24 +13,20 @@ void RepeatedWork::note(Context& ctx, const std::function<Tensor()>& work) {
     throw;
   }
   sequence_ = ctx.ops.end_noting();
+  after_ = marks(ctx, frame);
+  ctx.scratch.rewind(before_.scratch);
+  frame.arena.rewind(before_.frame);
 }
 
-Tensor RepeatedWork::run(Context& ctx, Frame& frame, const std::function<Tensor()>& work) {
-  if (!ctx.ops.notes_ops()) return work();
-  if (!done_once_) {  // lets the backend choose its kernels and grow its own memory
+Tensor RepeatedWork::run(Context& ctx, Frame& frame, const Work& work) {
+  if (!sequence_) {  // the first time lets the backend choose its kernels and grow its own memory
     done_once_ = true;
     return work();
   }
-  const auto marks = [&] { return Marks{ctx.scratch.mark(), frame.arena.mark()}; };
-  if (!sequence_) {
-    before_ = marks();
-    note(ctx, work);
-    after_ = marks();
-  } else {
-    STRAIT_CHECK(marks() == before_, "work that repeats finds its arenas elsewhere than before");
-    ctx.scratch.restore(after_.scratch);
-    frame.arena.restore(after_.frame);
-  }
+  STRAIT_CHECK(marks(ctx, frame) == before_,
+               "work that repeats finds its arenas elsewhere than before");
+  ctx.scratch.restore(after_.scratch);
+  frame.arena.restore(after_.frame);
   ctx.ops.perform(*sequence_);
   return result_;
 }

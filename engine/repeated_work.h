@@ -12,17 +12,23 @@ namespace strait {
 
 class RepeatedWork {
  public:
+  using Work = std::function<Tensor()>;
+  // To be called right before run() with the same work, outside what is timed: notes it, if it is time to.
+  void prepare(Context& ctx, Frame& frame, const Work& work);
   // work() takes memory from ctx.scratch and frame.arena, asks for ops and returns what it made; it must not upload, download
-  // or wait. What it leaves on the host (the tensors that modules keep for the backward pass) stays as the second time left it,
-  // and so does what it took: throws std::logic_error if the arenas do not stand where they then stood.
-  Tensor run(Context& ctx, Frame& frame, const std::function<Tensor()>& work);
+  // or wait. Once it is noted it runs no more: what modules keep on the host for the backward pass stays as the noting, or an
+  // evaluation since, has left it, and only noted work may look at it. Throws std::logic_error if the arenas do not stand where they
+  // stood.
+  Tensor run(Context& ctx, Frame& frame, const Work& work);
 
  private:
   struct Marks {
     size_t scratch = 0, frame = 0;
     bool operator==(const Marks&) const = default;
   };
-  void note(Context& ctx, const std::function<Tensor()>& work);
+  static Marks marks(const Context& ctx, const Frame& frame) {
+    return {ctx.scratch.mark(), frame.arena.mark()};
+  }
 
   bool done_once_ = false;
   std::unique_ptr<OpSequence> sequence_;

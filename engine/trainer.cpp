@@ -105,7 +105,8 @@ class Collector {
     parts[static_cast<size_t>(rank)] = std::move(part);
     if (!std::all_of(parts.begin(), parts.end(), [](const auto& p) { return p.has_value(); }))
       return;
-    Snapshot snapshot{step, tokens_after(step), config_.shape, constraint_, {}};
+    Snapshot snapshot{step,        tokens_after(step),     config_.shape,
+                      constraint_, boundaries_of(config_), {}};
     for (auto& p : parts) std::move(p->begin(), p->end(), std::back_inserter(snapshot.parameters));
     states_.erase({step, at_stop});
     if (at_stop || due(step)) observer_.checkpoint(snapshot);

@@ -37,4 +37,13 @@ ModelConstraint constraint_of(const TrainingConfig& c) {
   return make_method(c.method, c.shape, c.dtype)->constraint();
 }
 
+std::string boundaries_of(const TrainingConfig& c) {
+  std::string text = make_method(c.method, c.shape, c.dtype)->boundaries();
+  if (text.empty()) return text;
+  text += "; behind layers";
+  for (const LayerRange& range : split_layers(c.shape.layers, c.pipeline, c.layers_per_stage))
+    text += fmt::format(" {}", range.first + range.count - 1);
+  return text;
+}
+
 }  // namespace strait

@@ -56,6 +56,10 @@ void validate(const TrainingConfig& config);
 // What the method holds the parameters to.
 ModelConstraint constraint_of(const TrainingConfig& config);
 
+// What the parameters of the boundaries mean: the method's own words and the layers behind which the boundaries are; "" where it has
+// no such parameters.
+std::string boundaries_of(const TrainingConfig& config);
+
 // Sizes of one rank's memory regions, from a dry run on the meta backend.
 struct RankPlan {
   LayerRange layers;

@@ -23,6 +23,14 @@ def flatten(document, prefix: str = "") -> dict[str, str]:
     return flat
 
 
+def named_devices(scenario: dict) -> dict:
+    """The scenario with machines that `strait calibrate` measured by their names, as cards are."""
+    devices = dict(scenario.get("devices", {}))
+    if isinstance(devices.get("timing"), dict):
+        devices["timing"] = {k: v.get("name", "") if k == "device" and isinstance(v, dict) else v for k, v in devices["timing"].items()}
+    return {**scenario, "devices": devices} if devices else scenario
+
+
 def distinguish(bases: list, details: list[dict[str, str]], preferred: list[str] = ()) -> list[dict[str, str]]:
     """Of points that share a base, the fewest details that tell them apart, taken greedily, `preferred` keys first; {} where
     the base says it all. Points with equal details stay equal. Long values are shortened, different ones to different texts."""
@@ -100,7 +108,7 @@ def _join(base: str, details: dict[str, str]) -> str:
 def method_labels(scenarios: list[dict], bases: list[str]) -> list[str]:
     """One label a point. `bases` are names given by the user, or method_text. What else differs between points of one base,
     seeds and network apart, is added to it: first of the compression, then of everything else."""
-    flat = [flatten(scenario) for scenario in scenarios]
+    flat = [flatten(named_devices(scenario)) for scenario in scenarios]
     pick = lambda keep: [{k: v for k, v in f.items() if keep(k) and not IGNORED.match(k)} for f in flat]
     compression = pick(lambda k: k.startswith("compression."))
     labels = [_join(*pair) for pair in zip(bases, distinguish(bases, compression))]

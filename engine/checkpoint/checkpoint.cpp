@@ -93,9 +93,12 @@ ModelConstraint constraint_of(const Json& j) {
   c.rank = j.at("rank").get<int>();
   c.basis_seed = j.at("basis_seed").get<uint64_t>();
   const auto dtype = j.at("dtype").get<std::string>();
-  for (const DType known : {DType::f32, DType::bf16, DType::f64})
-    if (dtype == name_of(known)) c.dtype = known;
-  return c;
+  for (const DType known : {DType::f32, DType::bf16, DType::f64}) {
+    c.dtype = known;
+    if (dtype == name_of(known)) return c;
+  }
+  throw CheckpointError(
+      fmt::format("the constraint's dtype is \"{}\"; allowed: f32, bf16, f64", dtype));
 }
 
 Json read_manifest(const fs::path& checkpoint) {
@@ -126,6 +129,7 @@ CheckpointManifest manifest_of(const fs::path& checkpoint, const Json& j) {
     m.producer = j.at("producer").get<std::string>();
     m.method = j.at("method").get<std::string>();
     m.constraint = constraint_of(j.at("constraint"));
+    m.boundaries = j.at("boundaries").get<std::string>();
     m.shape = shape_of(j.at("model"));
     return m;
   } catch (const nlohmann::json::exception& e) {
@@ -195,6 +199,7 @@ fs::path write_checkpoint(const fs::path& folder, const Snapshot& snapshot,
                          {"method", m.method},
                          {"model", shape_json(m.shape)},
                          {"constraint", constraint_json(m.constraint)},
+                         {"boundaries", m.boundaries},
                          {"record", {{"bytes", m.record_bytes}, {"hash", m.record_hash}}},
                          {"data_hash", m.data_hash},
                          {"host_seconds", m.host_seconds},
@@ -234,7 +239,8 @@ Snapshot read_checkpoint(const fs::path& checkpoint, bool moments) {
     const SafetensorsFile model(verified(checkpoint, json, kModelFile));
     std::optional<SafetensorsFile> optimizer;
     if (moments) optimizer.emplace(verified(checkpoint, json, kOptimizerFile));
-    Snapshot snapshot{manifest.step, manifest.tokens, manifest.shape, manifest.constraint, {}};
+    Snapshot snapshot{manifest.step,       manifest.tokens,     manifest.shape,
+                      manifest.constraint, manifest.boundaries, {}};
     for (const auto& [name, entry] : model.tensors()) {
       ParameterState p;
       p.name = name;

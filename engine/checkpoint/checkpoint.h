@@ -32,6 +32,7 @@ struct CheckpointManifest {
   std::string producer;
   std::string method;  // of the pipeline boundaries
   ModelConstraint constraint;
+  std::string boundaries;
   ModelShape shape;
 };
 

@@ -18,6 +18,7 @@ struct Snapshot {
   uint64_t tokens = 0;  // trained on so far
   ModelShape shape;
   ModelConstraint constraint;  // of the method that trained it
+  std::string boundaries;      // boundaries_of() the training (engine/training.h)
   std::vector<ParameterState> parameters;
 
   const ParameterState* find(const std::string& name) const;  // nullptr if there is none

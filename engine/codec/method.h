@@ -106,8 +106,10 @@ class Method {
   // The rank that was picked, if the method has one.
   virtual std::optional<int> rank() const { return std::nullopt; }
   virtual ModelConstraint constraint() const { return {}; }
-  // Whether a plain LLaMA has nothing of this parameter: where training goes on from one, it begins afresh.
+  // Whether a plain LLaMA has nothing of this parameter: where training goes on from one, it begins afresh. So it does where
+  // boundaries() differs: what the added parameters mean, in words.
   virtual bool adds(const std::string& /*name*/) const { return false; }
+  virtual std::string boundaries() const { return ""; }
   // The parameter `name` of a plain LLaMA from this method's, and this method's from those of a plain LLaMA. nullopt where it is
   // the same in both, or the source has not what it is made of. Throws std::invalid_argument where that has another shape.
   virtual std::optional<ParameterState> to_plain(const std::string& /*name*/,

@@ -149,7 +149,8 @@ class ResbmCodec final : public Codec {
   void decode(Context& ctx, Frame& frame, Tensor x, const Message& m) override {
     Tensor z = frame.arena.take({x.size(0), sizes_.c}, x.dtype);
     ctx.ops.cast(z, m.section(0));
-    widen(ctx, x, z, decoder_skips_, [&](Tensor h) { branch_->forward(ctx, frame, h, z); });
+    widen(ctx, x, m.section(0), decoder_skips_,
+          [&](Tensor h) { branch_->forward(ctx, frame, h, z); });
   }
   Message encode_grad(Context& ctx, Frame& frame, Tensor dx) override {
     return narrow(ctx, dx, decoder_skips_,
@@ -159,7 +160,8 @@ class ResbmCodec final : public Codec {
     ArenaScope scope(ctx.scratch);
     Tensor dz = ctx.scratch.take({dx.size(0), sizes_.c}, dx.dtype);
     ctx.ops.cast(dz, m.section(0));
-    widen(ctx, dx, dz, encoder_skips_, [&](Tensor g) { branch_->backward(ctx, frame, g, dz); });
+    widen(ctx, dx, m.section(0), encoder_skips_,
+          [&](Tensor g) { branch_->backward(ctx, frame, g, dz); });
   }
 
   // RMS of the coordinates that the skip keeps, of the others, and of what the encoder learned to add (section 6, item 7).
@@ -237,6 +239,13 @@ class ResbmMethod final : public Method {
   }
   std::optional<int> rank() const override { return static_cast<int>(sizes_.c); }
   bool adds(const std::string& name) const override { return name.starts_with("boundaries."); }
+  std::string boundaries() const override {
+    constexpr const char* activations[] = {"silu", "relu", "gelu"};
+    return options_.form == "mlp"
+               ? fmt::format("resbm mlp {} {} {}, skip {}", sizes_.c, sizes_.m,
+                             activations[static_cast<int>(options_.activation)], options_.skip)
+               : fmt::format("resbm linear {}, skip {}", sizes_.c, options_.skip);
+  }
 
  private:
   MethodOptions options_;

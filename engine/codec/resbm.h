@@ -7,8 +7,8 @@
 //   F         mlp: act(a W1^T) W2^T;  linear: a W^T; no biases
 //   bytes     N c w each way                                                                               section 3.3
 //
-// Sums with the identity are in S and rounded once to the wire; the receiver works with the rounded z, the sender takes the rounding
-// for the identity. Nothing constrains the model: a plain LLaMA's parameters go on unchanged, encoders and decoders begin afresh.
+// Sums with the identity are in S and rounded once to the wire; the receiver works with the rounded z (its products with z in the run's
+// type), the sender takes the rounding for the identity. Nothing constrains the model: a plain LLaMA's parameters go on unchanged, encoders and decoders begin afresh.
 #pragma once
 
 #include "engine/codec/method.h"

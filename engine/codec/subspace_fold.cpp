@@ -88,7 +88,7 @@ Values spread_means(const Values& x, int64_t k, int64_t columns) {
 }
 
 void check_columns(const ParameterState& p, int axis, int64_t expected) {
-  if (p.shape.rank != 2 || p.shape[axis] != expected)
+  if (p.shape.rank != 2 || p.shape.elements() == 0 || p.shape[axis] != expected)
     throw std::invalid_argument(fmt::format("parameter {} is {}; its dimension {} must be {}",
                                             p.name, to_string(p.shape), axis, expected));
 }

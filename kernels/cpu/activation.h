@@ -28,7 +28,7 @@ void activation_forward(Tensor y, Tensor x, Activation activation, int threads) 
       for_groups(end - begin, [&](int64_t i, auto lanes) {
         const V value = load<V>(in + i, lanes);
         store(out + i,
-              activation == Activation::relu ? larger(value, V::zero())
+              activation == Activation::relu ? where_less(value, V::zero(), V::zero(), value)
                                              : value * logistic(Gate<V>(value, activation).t),
               lanes);
       });

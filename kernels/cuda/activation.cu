@@ -31,7 +31,8 @@ __global__ void forward_kernel(T* y, const T* x, Activation activation, int64_t 
   auto value = load_pack<kPack>(x + i);
 #pragma unroll
   for (float& v : value.x)
-    v = activation == Activation::relu ? fmaxf(v, 0.0f) : v * logistic(Gate(v, activation).t);
+    v = activation == Activation::relu ? (v < 0.0f ? 0.0f : v)
+                                       : v * logistic(Gate(v, activation).t);
   store_pack(y + i, value);
 }
 

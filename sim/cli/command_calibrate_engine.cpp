@@ -1,7 +1,10 @@
 // strait calibrate: this machine as a device file, for devices.timing (docs/calibration.md).
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <cmath>
+#include <cstring>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <thread>
@@ -72,6 +75,12 @@ int calibrate_command(const CalibrateArguments& a) {
   } catch (const std::invalid_argument& e) {
     throw WrongInput{fmt::format("--backend: {}", e.what())};
   }
+  if (!a.out.ends_with(".json"))
+    throw WrongInput{fmt::format(
+        "--out: found \"{}\"; allowed: a file *.json, by which scenarios know a device file",
+        a.out)};
+  if (!std::ofstream(a.out, std::ios::app))  // before a minute of measuring
+    throw WrongInput{fmt::format("--out: {} cannot be written: {}", a.out, std::strerror(errno))};
   const int threads = a.threads > 0
                           ? a.threads
                           : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));

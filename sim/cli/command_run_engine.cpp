@@ -42,15 +42,18 @@ scenario::Scenario read_scenario(RunArguments& a) {
   return s;
 }
 
-// What becomes of the parameters where another method takes them over. `other_method`: even where the constraint is the same.
-const char* conversion_text(const ModelConstraint& before, const ModelConstraint& after,
-                            bool other_method) {
-  if (before == after)
-    return other_method
-               ? " (parameters go on; what boundaries have of their own begins afresh or goes)"
-               : "";
-  return after == ModelConstraint{} ? " (parameters are folded: the same function)"
-                                    : " (parameters are projected: the model changes)";
+// What becomes of the parameters where another method takes them over.
+const char* conversion_text(const ModelConstraint& before, const std::string& method_before,
+                            const TrainingConfig& after) {
+  const ModelConstraint constraint = constraint_of(after);
+  if (before == constraint)
+    return method_before.empty() || method_before == after.method.method
+               ? ""
+               : " (parameters go on; what boundaries have of their own begins afresh or goes)";
+  if (!(constraint == ModelConstraint{})) return " (parameters are projected: the model changes)";
+  return after.method.method == "none"
+             ? " (parameters are folded: the same function)"
+             : " (parameters are folded; the boundaries change the model)";
 }
 
 void print_start(const TrainingJob& job, const fs::path& directory) {
@@ -65,13 +68,12 @@ void print_start(const TrainingJob& job, const fs::path& directory) {
   if (!job.data.empty()) fmt::print("data              {}\n", job.data.front().description);
   if (job.start)
     fmt::print("starts from       {}{}\n", job.scenario.training.init_from,
-               conversion_text(job.start->constraint, constraint_of(c), false));
+               conversion_text(job.start->constraint, job.start_method, c));
   for (size_t i = 1; i < job.phases.size(); ++i) {
     const TrainingConfig &before = job.phases[i - 1].config, &after = job.phases[i].config;
     fmt::print("from step {:<8}{}{}\n", after.first_step,
                job.scenario.training.phases[i - 1].set.dump(),
-               conversion_text(constraint_of(before), constraint_of(after),
-                               before.method.method != after.method.method));
+               conversion_text(constraint_of(before), before.method.method, after));
   }
   fmt::print("boundaries        {}, {} a step, wire ratio {:.2f}x\n", c.method.method,
              bytes_text(static_cast<double>(b.all())), b.wire_ratio());
@@ -193,7 +195,11 @@ int run_command(RunArguments a) {
       prepare_training(read_scenario(a), a.scenario, [&](const std::string& line) {
         if (!a.quiet) fmt::print("{}\n", line);
       });
-  if (!FinishedTrainings(job, a.cache).has()) check_memory(job, a.scenario);
+  const fs::path wanted =
+      a.out.empty() ? fs::path("runs") / directory_name(job.scenario.name) : fs::path(a.out);
+  const bool finished =
+      a.resume && has_finished_record(wanted, scenario::record_hash(job.scenario));
+  if (!finished && !FinishedTrainings(job, a.cache).has()) check_memory(job, a.scenario);
   const fs::path directory = a.resume ? find_run_directory(a.out, job.scenario.name)
                                       : make_run_directory(a.out, job.scenario.name);
   const DirectoryLock lock(directory / "record", std::chrono::seconds(1));

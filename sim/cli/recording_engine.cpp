@@ -85,6 +85,7 @@ class Keeper {
     m.producer = kProducer;
     m.method = config_at(snapshot.step).method.method;
     m.constraint = snapshot.constraint;
+    m.boundaries = snapshot.boundaries;
     m.shape = snapshot.shape;
     write_checkpoint(folder_, snapshot, m);
     prune_checkpoints(folder_, t.keep_checkpoints, false);

@@ -21,6 +21,7 @@ struct TrainingJob {
   std::vector<TrainingPhase> phases;  // at least one
   DryRun plan;                        // memory: the largest of all phases; step: of the first
   std::optional<Snapshot> start;      // training.init_from
+  std::string start_method;           // of the boundaries of the model that it is
   std::string data_hash;  // tokens, tokenizer and the model that the training starts from
 
   const TrainingConfig& config() const { return phases.front().config; }

@@ -67,6 +67,8 @@ void open_start(TrainingJob& job) {
   try {
     const auto checkpoint = find_checkpoint(from);
     job.start = read_checkpoint(checkpoint, false);
+    for (const Checkpoint& c : list_checkpoints(checkpoint.parent_path()))
+      if (c.folder == checkpoint) job.start_method = c.manifest.method;
     job.start->step = 0;
     job.start->tokens = 0;
     job.data_hash = sha256_hex(job.data_hash + "\n" + model_hash(checkpoint));

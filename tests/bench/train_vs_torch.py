@@ -110,7 +110,7 @@ class Strait:
             scenario = Path(out) / "scenario.json"
             scenario.write_text(json.dumps(self.scenario))
             run = Path(out) / "run"
-            result = subprocess.run([self.options.strait, "run", scenario, "--out", run, "--quiet"],
+            result = subprocess.run([self.options.strait, "run", scenario, "--out", run, "--quiet", "--no-cache"],
                                     capture_output=True, text=True)
             if result.returncode != 0:
                 sys.exit(f"strait run failed:\n{result.stderr}")
@@ -170,7 +170,8 @@ def find_peers():
 def contenders(options, folder, peers, model, precision, shard):
     found = [Strait(options, folder, model, precision, shard, stages) for stages in options.pipeline]
     for python, name, compiles, openblas in peers:
-        for compiled in [False] * (not options.no_eager) + [True] * (compiles and not options.no_compile):
+        can_compile = compiles and not options.no_compile
+        for compiled in [False] * (not (options.no_eager and can_compile)) + [True] * can_compile:
             for coretype in ["", "SkylakeX"] if openblas and options.device == "cpu" else [""]:
                 found.append(Torch(options, python, model, precision, shard, compiled, coretype, name))
     return found
@@ -250,6 +251,7 @@ def main():
                         busy.extend([work] if work else [])
                         value, losses[runner.label] = runner.read()
                         readings[runner.label].append(value)
+                        print(f"  {model}, {precision}, {runner.label}: {value:.0f} tokens/s", flush=True)
                 report(model, precision, runners, readings, peaks)
                 results.append({"model": model, "precision": precision, "tokens_per_second": readings, "last_loss": losses})
     if busy:

@@ -32,6 +32,7 @@ CheckpointManifest manifest(const TrainingConfig& c, const Snapshot& s) {
   m.producer = "test";
   m.method = c.method.method;
   m.constraint = s.constraint;
+  m.boundaries = s.boundaries;
   m.shape = c.shape;
   return m;
 }

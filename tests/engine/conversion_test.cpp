@@ -55,7 +55,7 @@ std::unique_ptr<Method> method_of(const TrainingConfig& c) {
 // All parameters of `like` as `source` gives them.
 Snapshot as_parameters_of(const Snapshot& from, const Method& before, const Method& after,
                           const Snapshot& like) {
-  Snapshot to{from.step, from.tokens, from.shape, after.constraint(), {}};
+  Snapshot to{from.step, from.tokens, from.shape, after.constraint(), "", {}};
   const ParameterSource source = converted(from.source(), before, after);
   for (const ParameterState& p : like.parameters) {
     const auto found = source(p.name);
@@ -208,6 +208,11 @@ TEST(Conversion, CoordinatesOfAnotherSizeAreRefused) {
     EXPECT_THAT(e.what(), HasSubstr("model.embed_tokens.coordinates is (4, 61)"));
   }
   EXPECT_FALSE(fold.to_plain("model.norm.weight", own.source()));
+  for (ParameterState& p : own.parameters)
+    if (p.name == "model.layers.0.self_attn.o_proj.coordinates") p.shape = {0, 4};
+  EXPECT_THROW(
+      static_cast<void>(fold.to_plain("model.layers.0.self_attn.o_proj.weight", own.source())),
+      std::invalid_argument);
 }
 
 }  // namespace

@@ -336,6 +336,31 @@ TEST(Resbm, GoesOnFromAPlainModelWithFreshBottlenecksAndBack) {
   EXPECT_EQ(o.snapshots[2].find("boundaries.0.encoder.hidden.weight"), nullptr);
 }
 
+// Weights of another bottleneck, form or place mean nothing here.
+TEST(Resbm, OtherBoundariesBeginAfresh) {
+  const TrainingConfig c = tiny_run(3, "resbm", DType::f32, 4, 1);
+  TrainingConfig narrow = c, relu = c, elsewhere = c;
+  narrow.method.rank = 2;
+  relu.method.activation = Activation::relu;
+  elsewhere.layers_per_stage = {3, 2, 1};
+  const HashedTokens data(c.shape);
+  Snapshot start = run({{c, &data}}, {.checkpoint_every = 4}).snapshots.back();
+  start.step = 0;
+  const auto encoder_after_load = [&](TrainingConfig next) {
+    next.steps = 1;
+    next.learning_rate.peak = 0;
+    return run({{next, &data}}, {.start = &start, .checkpoint_every = 1})
+        .snapshots.back()
+        .find("boundaries.0.encoder.output.weight")
+        ->master;
+  };
+  const auto trained = start.find("boundaries.0.encoder.output.weight")->master;
+  EXPECT_EQ(encoder_after_load(c), trained);
+  EXPECT_NE(encoder_after_load(relu), trained);
+  EXPECT_NE(encoder_after_load(elsewhere), trained);
+  EXPECT_NE(encoder_after_load(narrow).size(), trained.size());
+}
+
 TEST(Resbm, OptionsThatFitNothingAreRefused) {
   const auto refusal = [](const std::function<void(MethodOptions&)>& choose) -> std::string {
     TrainingConfig c = tiny(2, "resbm", DType::f32);
