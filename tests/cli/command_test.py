@@ -109,12 +109,12 @@ class Commands(Case):
                              (self.folder / out / "checkpoints/step_00000006/model.safetensors").read_bytes())
 
     def test_an_interrupted_run_goes_on_to_the_same_bytes(self):
-        whole = self.run_ok("whole", training__steps=40)
-        process = self.start("run", self.write(training__steps=40), "--out", "out", "--no-cache")
+        whole = self.run_ok("whole", training__steps=600)
+        process = self.start("run", self.write(training__steps=600), "--out", "out", "--no-cache")
         steps = self.folder / "out/steps.csv"
         self.wait_for(lambda: steps.exists() and steps.read_text().count("\n") > 5, process)
         self.assertIn("strait run --resume out", self.interrupt(process))
-        other = self.strait("run", self.write("other.json", training__steps=40, seed=4), "--out", "out", "--resume")
+        other = self.strait("run", self.write("other.json", training__steps=600, seed=4), "--out", "out", "--resume")
         self.assertEqual(other.returncode, 2, other.stdout)
         self.assertIn("of another training", other.stderr)
         done = self.strait("run", "--resume", "out", "--no-cache")
