@@ -49,6 +49,8 @@ class Message {
   Bytes dense;
   // Synchronisation sections that ride along, in bytes (part of bytes()).
   Bytes sync;
+  // Of the codec state that it was encoded with. Part of the tag, like the kind: the receiver refuses another (check_version()).
+  uint64_t version = 0;
   // Set by the communicator when sent.
   uint64_t id = 0;
 

@@ -16,7 +16,8 @@ using record::MessageKind;
 using record::Phase;
 using Segment = RankRecorder::Segment;
 
-constexpr int32_t kClipNorm = 1, kHandshake = 2;  // purposes of control messages
+constexpr int32_t kClipNorm = 1, kHandshake = 2,
+                  kCodec = 16;  // purposes of control messages; those of codecs count from here
 
 // Where this phase begins in the stream of its samples: after as many as the tokens of the phases before would make.
 int64_t sequences_before(const TrainingConfig& config) {
@@ -136,6 +137,41 @@ void Rank::handshake() {
   if (before_) exchange(stage_index_ - 1, *before_, stage_index_ - 1);
   if (after_) exchange(stage_index_ + 1, *after_, stage_index_);
   recorder_.pause(false);
+}
+
+// The control traffic of one boundary with the rank `other`.
+class Rank::BoundaryLink final : public ControlLink {
+ public:
+  BoundaryLink(Rank& rank, int other) : rank_(rank), other_(other) {}
+  void send(int32_t purpose, Message message) override {
+    rank_.communicator_.send(other_, tag(purpose), std::move(message));
+  }
+  Message receive(int32_t purpose) override {
+    return rank_.communicator_.receive(other_, tag(purpose));
+  }
+  void compute(const std::function<void()>& work) override {
+    Segment segment(rank_.recorder_, Category::codec, Phase::synchronise, -1);
+    work();
+  }
+
+ private:
+  static Tag tag(int32_t purpose) { return {MessageKind::sync, -1, kCodec + purpose}; }
+
+  Rank& rank_;
+  int other_;
+};
+
+void Rank::begin_synchronise() {
+  BoundaryLink next(*this, stage_index_ + 1), previous(*this, stage_index_ - 1);
+  if (after_) after_->begin_synchronise(context_, next);
+  if (before_) before_->begin_synchronise(context_, previous);
+}
+
+void Rank::end_synchronise(int64_t step) {
+  BoundaryLink next(*this, stage_index_ + 1), previous(*this, stage_index_ - 1);
+  const StepEnd end{step, config_.learning_rate.at(step)};
+  if (after_) after_->end_synchronise(context_, next, end);
+  if (before_) before_->end_synchronise(context_, previous, end);
 }
 
 void Rank::load_batch(Frame& frame, int64_t first_sequence) {
@@ -272,6 +308,8 @@ RankStep Rank::train(int64_t step) {
       free.pop_back();
       Frame& frame = frames_[static_cast<size_t>(slot)];
       frame.training = true;
+      frame.step = step;
+      frame.microbatch = action.microbatch;
       frame.loss_scale = 1.0 / (static_cast<double>(config_.batch) * config_.shape.context);
       forward(frame, action.microbatch, first_sequence + action.microbatch * sequences());
     } else {
@@ -279,8 +317,10 @@ RankStep Rank::train(int64_t step) {
       free.push_back(slot);
     }
   }
+  begin_synchronise();
   reduce_gradients();
   update(step);
+  end_synchronise(step);
   // Only now, with everything asked for, does the host wait for a device.
   RankStep result;
   result.loss_sum = sum_of_losses(config_.microbatches);
@@ -295,7 +335,11 @@ double Rank::evaluate() {
   recorder_.pause(true);
   Frame& frame = frames_.front();
   frame.training = false;
-  for (int i = 0; i < config_.evaluate_batches; ++i) forward(frame, i, i * sequences());
+  frame.step = 0;
+  for (int i = 0; i < config_.evaluate_batches; ++i) {
+    frame.microbatch = i;
+    forward(frame, i, i * sequences());
+  }
   recorder_.pause(false);
   return sum_of_losses(config_.evaluate_batches) /
          (static_cast<double>(config_.evaluate_batches) * static_cast<double>(frame.rows()));
@@ -307,7 +351,11 @@ void Rank::load(const Snapshot& snapshot, bool moments) {
   const std::unique_ptr<Method> before = make_method(snapshot.constraint, config_.shape);
   const ParameterSource source = converted(snapshot.source(), *before, *method_);
   const bool same_boundaries = snapshot.boundaries == boundaries_of(config_);
-  const auto adds = [this](const std::string& name) { return method_->adds(name); };
+  const auto adds = [this](const std::string& name) {
+    const auto& buffers = parameters_.buffers();
+    return method_->adds(name) || std::any_of(buffers.begin(), buffers.end(),
+                                              [&](const Buffer& b) { return b.name == name; });
+  };
   load_parameters(
       ops_, parameters_,
       [&](const std::string& name) {

@@ -51,9 +51,12 @@ class Rank {
   void allocate(const RankPlan* plan);
   void place_state(Arena& region);
   void load_batch(Frame& frame, int64_t first_sequence);
+  class BoundaryLink;
   void forward(Frame& frame, int microbatch, int64_t first_sequence);
   void backward(Frame& frame, int microbatch);
   void diagnose(Codec& codec, int boundary, Frame& frame, Tensor x, bool gradient);
+  void begin_synchronise();
+  void end_synchronise(int64_t step);
   void reduce_gradients();
   void update(int64_t step);
   double sum_of_losses(int microbatches);

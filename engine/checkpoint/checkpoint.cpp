@@ -51,10 +51,13 @@ void write_optimizer(const fs::path& path, const Snapshot& snapshot) {
   std::vector<SafetensorsWriter::Declaration> tensors;
   for (const char* moment : {"m.", "v."})
     for (const ParameterState& p : snapshot.parameters)
-      tensors.push_back({moment + p.name, p.dtype, dims(p.shape)});
+      if (!(moment[0] == 'm' ? p.m : p.v).empty())
+        tensors.push_back({moment + p.name, p.dtype, dims(p.shape)});
   SafetensorsWriter writer(path.string(), tensors, {});
-  for (const ParameterState& p : snapshot.parameters) writer.write("m." + p.name, p.m.data());
-  for (const ParameterState& p : snapshot.parameters) writer.write("v." + p.name, p.v.data());
+  for (const ParameterState& p : snapshot.parameters)
+    if (!p.m.empty()) writer.write("m." + p.name, p.m.data());
+  for (const ParameterState& p : snapshot.parameters)
+    if (!p.v.empty()) writer.write("v." + p.name, p.v.data());
   writer.finish();
 }
 
@@ -247,10 +250,13 @@ Snapshot read_checkpoint(const fs::path& checkpoint, bool moments) {
       p.shape = shape_from(checkpoint, name, entry.shape);
       p.dtype = entry.dtype == safetensors_dtype(DType::f64) ? DType::f64 : DType::f32;
       p.master = read_tensor(model, name, p.dtype, entry.shape);
-      if (optimizer) {
-        p.m = read_tensor(*optimizer, "m." + name, p.dtype, entry.shape);
-        p.v = read_tensor(*optimizer, "v." + name, p.dtype, entry.shape);
-      }
+      const auto moment = [&](const char* which) {
+        return optimizer && optimizer->tensors().contains(which + name)
+                   ? read_tensor(*optimizer, which + name, p.dtype, entry.shape)
+                   : std::vector<std::byte>{};
+      };
+      p.m = moment("m.");
+      p.v = moment("v.");
       snapshot.parameters.push_back(std::move(p));
     }
     return snapshot;

@@ -1,5 +1,5 @@
-// A checkpoint on disk (design, section 5.3): step_00000100/ with model.safetensors (fp32 master parameters under their global
-// names), optimizer.safetensors (AdamW moments, "m.NAME" and "v.NAME") and manifest.json, which says what it is and holds the
+// A checkpoint on disk (design, section 5.3): step_00000100/ with model.safetensors (fp32 master parameters and the codecs' states
+// under their global names), optimizer.safetensors (moments, "m.NAME" and "v.NAME", where there are any) and manifest.json, which says what it is and holds the
 // hash of both. The folder appears whole, by a rename, or not at all.
 #pragma once
 

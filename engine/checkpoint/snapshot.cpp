@@ -34,24 +34,34 @@ std::vector<ParameterState> save_parameters(Backend& ops, const ParameterList& p
   for (const Parameter& p : parameters.parameters())
     states.push_back({p.name, p.shape, p.master.dtype, to_host(ops, p.master), to_host(ops, p.m),
                       to_host(ops, p.v)});
+  for (const Buffer& b : parameters.buffers())
+    if (b.saved) states.push_back({b.name, b.shape, b.dtype, to_host(ops, b.value), {}, {}});
   return states;
 }
 
 void load_parameters(Backend& ops, ParameterList& parameters, const ParameterSource& source,
                      bool moments, const std::function<bool(const std::string&)>& afresh) {
-  for (Parameter& p : parameters.parameters()) {
-    const std::optional<ParameterState> state = source(p.name);
-    if (!state && afresh(p.name)) continue;
+  // Into `target`; nullopt where it begins afresh.
+  const auto give = [&](const std::string& name, const Tensor& target) {
+    std::optional<ParameterState> state = source(name);
+    if (!state && afresh(name)) return state;
     if (!state)
       throw std::invalid_argument(fmt::format(
           "the state to start from has no parameter {}; is it of another model, method or grid?",
-          p.name));
-    if (!(state->shape == p.shape) || state->dtype != p.master.dtype)
+          name));
+    if (!(state->shape == target.shape) || state->dtype != target.dtype)
       throw std::invalid_argument(fmt::format(
-          "parameter {} is {} of type {} in the state to start from, but {} of type {} here",
-          p.name, to_string(state->shape), name_of(state->dtype), to_string(p.shape),
-          name_of(p.master.dtype)));
-    ops.upload(p.master, state->master.data());
+          "parameter {} is {} of type {} in the state to start from, but {} of type {} here", name,
+          to_string(state->shape), name_of(state->dtype), to_string(target.shape),
+          name_of(target.dtype)));
+    ops.upload(target, state->master.data());
+    return state;
+  };
+  for (Buffer& b : parameters.buffers())
+    if (b.saved) give(b.name, b.value);
+  for (Parameter& p : parameters.parameters()) {
+    const std::optional<ParameterState> state = give(p.name, p.master);
+    if (!state) continue;
     if (!moments) continue;
     if (state->m.empty() || state->v.empty())
       throw std::invalid_argument(

@@ -1,4 +1,4 @@
-// The state of a training between two steps, in host memory: every rank's parameters and AdamW moments under their global names,
+// The state of a training between two steps, in host memory: every rank's parameters, moments and codec states under their global names,
 // so that it fits any grid. What a checkpoint stores, and what one phase of a training hands to the next.
 #pragma once
 
@@ -25,11 +25,11 @@ struct Snapshot {
   ParameterSource source() const;                             // must not outlive the snapshot
 };
 
-// Downloads one rank's parameters and moments.
+// Downloads one rank's parameters and moments, and its saved buffers.
 std::vector<ParameterState> save_parameters(Backend& ops, const ParameterList& parameters);
 
-// Gives every parameter of a rank its state; the compute copies are rounded from the masters again. With `moments` false AdamW
-// starts afresh. What the source has not and `afresh` names keeps its initial values. Throws std::invalid_argument that names any
+// Gives every parameter and every saved buffer of a rank its state; the compute copies are rounded from the masters again. With `moments` false the
+// optimizer starts afresh. What the source has not and `afresh` names keeps its initial values. Throws std::invalid_argument that names any
 // other parameter that is missing, or of another shape or type.
 void load_parameters(Backend& ops, ParameterList& parameters, const ParameterSource& source,
                      bool moments, const std::function<bool(const std::string&)>& afresh);

@@ -14,9 +14,9 @@ class FrozenMethod final : public Method {
   FrozenMethod(MethodOptions options, int rank) : options_(std::move(options)), rank_(rank) {}
   std::unique_ptr<Codec> make_codec(const MethodContext& c, int boundary,
                                     BoundaryEnd) const override {
-    Constant* basis = declare_basis(c.parameters, c.shape, rank_, options_.basis_seed,
-                                    fmt::format("frozen.U.{}", boundary));
-    Constant* anchors =
+    Buffer* basis = declare_basis(c.parameters, c.shape, rank_, options_.basis_seed,
+                                  fmt::format("frozen.U.{}", boundary));
+    Buffer* anchors =
         options_.anchors == "static"
             ? declare_token_table(c.parameters, c.shape, options_.basis_seed, "frozen.anchors")
             : nullptr;

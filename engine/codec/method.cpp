@@ -83,6 +83,13 @@ std::unique_ptr<Projection> Method::make_projection(const MethodContext& c, cons
                                            c.shape.width, output_projection_stddev(c.shape));
 }
 
+void check_version(const Message& message, uint64_t version, const char* method) {
+  if (message.version != version)
+    throw std::runtime_error(fmt::format(
+        "{}: a message was encoded with version {} of the codec's state; this end has version {}",
+        method, message.version, version));
+}
+
 double sum_of_squares(Context& ctx, const Tensor& x) {
   ArenaScope scope(ctx.scratch);
   Tensor out = ctx.scratch.take({1}, DType::f64);

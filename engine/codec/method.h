@@ -3,6 +3,7 @@
 // (subspace.cpp is the example to start from).
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -55,6 +56,23 @@ struct ModelConstraint {
 
 using Diagnosis = std::vector<std::pair<std::string, double>>;
 
+// The other end of a boundary, for control traffic: real messages of kind sync, in the record and in bytes_sync.
+class ControlLink {
+ public:
+  virtual ~ControlLink() = default;
+  // Messages of one `purpose` arrive in order. send() returns at once.
+  virtual void send(int32_t purpose, Message message) = 0;
+  virtual Message receive(int32_t purpose) = 0;
+  // Does `work` and books it as the codec's. No send or receive inside.
+  virtual void compute(const std::function<void()>& work) = 0;
+};
+
+// The end of an optimizer step, as a codec sees it.
+struct StepEnd {
+  int64_t step = 0;  // 1-based
+  double learning_rate = 0;
+};
+
 // Both ends of one boundary. A rank makes one for each boundary that it touches; the two ends must agree bit for bit on
 // whatever they share, which handshake() proves.
 class Codec {
@@ -69,6 +87,12 @@ class Codec {
   virtual Message encode_grad(Context& ctx, Frame& frame, Tensor dx) = 0;
   // Sender, backward: dx (N, C) T = gradient of what encode() was given.
   virtual void decode_grad(Context& ctx, Frame& frame, Tensor dx, const Message& message) = 0;
+  // Once a step, on both ends, when the gradients of all microbatches are there and before the parameters move: sends what the other
+  // end needs of them. Does not receive.
+  virtual void begin_synchronise(Context&, ControlLink&) {}
+  // Once a step, after the parameters have moved: first at the boundary behind a rank, then at the one before it, so that something
+  // may travel from the last stage to the first. Whatever the two ends share is equal afterwards.
+  virtual void end_synchronise(Context&, ControlLink&, const StepEnd&) {}
   // Hash of everything that both ends must share (method, rank, dtypes, constants, version). Equal on both ends or refused.
   virtual uint64_t handshake(Backend& ops) const = 0;
   // What a researcher wants to see of this boundary, by name, from what is about to be encoded: x (N, C) on the sender, its
@@ -77,6 +101,10 @@ class Codec {
   virtual Diagnosis diagnose_grad(Context& ctx, Frame& frame, Tensor dx) = 0;
   // Forward and backward bytes of a message for N rows, from the specification: what the tests compare with.
   virtual std::pair<uint64_t, uint64_t> expected_bytes(int64_t rows) const = 0;
+  // The same of a step's control traffic in both directions, what rides along on messages included.
+  virtual uint64_t expected_sync_bytes(int64_t /*rows*/, int64_t /*microbatches*/) const {
+    return 0;
+  }
 };
 
 // What a method needs to make the parts of one rank.
@@ -134,6 +162,9 @@ ParameterSource converted(ParameterSource stored, const Method& from, const Meth
 
 // The initial standard deviation of an output projection of a plain LLaMA: 0.02 / sqrt(2 L) (Radford et al. 2019).
 double output_projection_stddev(const ModelShape& shape);
+
+// Throws std::runtime_error where `message` was encoded with another version of the codec's state than `version`.
+void check_version(const Message& message, uint64_t version, const char* method);
 
 // sum x^2, on the host.
 double sum_of_squares(Context& ctx, const Tensor& x);

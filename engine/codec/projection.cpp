@@ -27,8 +27,8 @@ Tensor in_dtype(Context& ctx, const Tensor& x, DType dtype) {
 
 class ProjectionCodec final : public Codec {
  public:
-  ProjectionCodec(const MethodContext& c, std::string identity, DType wire, Constant* basis,
-                  Constant* anchors, bool constrains_model)
+  ProjectionCodec(const MethodContext& c, std::string identity, DType wire, Buffer* basis,
+                  Buffer* anchors, bool constrains_model)
       : pool_(c.pool),
         identity_(std::move(identity)),
         wire_(wire),
@@ -136,7 +136,7 @@ class ProjectionCodec final : public Codec {
   DType wire_;
   int64_t rank_;
   DType ids_, compute_;
-  Constant *u_, *anchors_;
+  Buffer *u_, *anchors_;
   bool constrains_model_;
 };
 
@@ -159,8 +159,8 @@ void expand(Context& ctx, const Tensor& y, const Tensor& c, const Tensor& u) {
   ctx.ops.cast(y, wide);
 }
 
-Constant* declare_basis(ParameterList& parameters, const ModelShape& shape, int rank, uint64_t seed,
-                        const std::string& name) {
+Buffer* declare_basis(ParameterList& parameters, const ModelShape& shape, int rank, uint64_t seed,
+                      const std::string& name) {
   auto init = [seed, name, d = int64_t{shape.width}, k = int64_t{rank}](std::vector<double>& u) {
     normal(seed, name, 1.0)(u);
     orthonormalise(u, d, k);
@@ -169,8 +169,8 @@ Constant* declare_basis(ParameterList& parameters, const ModelShape& shape, int 
                                      init);
 }
 
-Constant* declare_token_table(ParameterList& parameters, const ModelShape& shape, uint64_t seed,
-                              const std::string& name) {
+Buffer* declare_token_table(ParameterList& parameters, const ModelShape& shape, uint64_t seed,
+                            const std::string& name) {
   return parameters.declare_constant(name, {shape.vocabulary, shape.width}, parameters.dtype(),
                                      normal(seed, name, 1.0));
 }
@@ -212,7 +212,7 @@ int projection_rank(const char* method, const MethodOptions& options, const Mode
 }
 
 std::unique_ptr<Codec> make_projection_codec(const MethodContext& c, std::string identity,
-                                             DType wire, Constant* basis, Constant* anchors,
+                                             DType wire, Buffer* basis, Buffer* anchors,
                                              bool constrains_model) {
   return std::make_unique<ProjectionCodec>(c, std::move(identity), wire, basis, anchors,
                                            constrains_model);

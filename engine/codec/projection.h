@@ -17,11 +17,11 @@
 namespace strait {
 
 // A frozen basis (d,k) in S, the same bits on every rank: the Q factor of a Gaussian matrix drawn from `seed` and `name`.
-Constant* declare_basis(ParameterList& parameters, const ModelShape& shape, int rank, uint64_t seed,
-                        const std::string& name);
+Buffer* declare_basis(ParameterList& parameters, const ModelShape& shape, int rank, uint64_t seed,
+                      const std::string& name);
 // A frozen token table (V,d) in T of N(0,1).
-Constant* declare_token_table(ParameterList& parameters, const ModelShape& shape, uint64_t seed,
-                              const std::string& name);
+Buffer* declare_token_table(ParameterList& parameters, const ModelShape& shape, uint64_t seed,
+                            const std::string& name);
 
 // The rank whose combined wire ratio 2 d w0 / (2 k w + i) is closest to `ratio`; w0, w: bytes of the run's precision and of the wire.
 // Throws std::invalid_argument if no rank in [1, d] comes within a factor of 2 of it.
@@ -39,7 +39,7 @@ void expand(Context& ctx, const Tensor& y, const Tensor& c, const Tensor& u);
 // `identity`: what both ends must agree on beside the sizes and the bits of the constants. `anchors`: null for none.
 // `constrains_model`: see CodecTraits.
 std::unique_ptr<Codec> make_projection_codec(const MethodContext& c, std::string identity,
-                                             DType wire, Constant* basis, Constant* anchors,
+                                             DType wire, Buffer* basis, Buffer* anchors,
                                              bool constrains_model);
 
 }  // namespace strait

@@ -50,7 +50,8 @@ class Branch {
       if (o.bottleneck_init == "trunc001") init = truncated_normal(c.seed, full, 0.01);
       if (o.bottleneck_init == "zero_out" && last) init = zeros();
       if (o.bottleneck_init == "orth") init = orthonormal;
-      return c.parameters.declare(full, {rows, columns}, o.bottleneck_decay, init);
+      return c.parameters.declare(full, {rows, columns}, ParameterGroup::bottleneck,
+                                  o.bottleneck_decay, init);
     };
     if (o.form == "mlp") hidden_ = matrix(name + ".hidden.weight", hidden, in, false);
     output_ = matrix(name + ".output.weight", out, o.form == "mlp" ? hidden : in, true);

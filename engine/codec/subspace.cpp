@@ -16,7 +16,7 @@ class SubspaceEmbedding final : public Embedding {
     const std::string name = "model.embed_tokens.coordinates";
     Initialiser init = normal(c.seed, name, o.embedding_init == "small" ? 0.02 : 1.0);
     if (o.embedding_init == "projected") init = projected(c.shape, rank, c.parameters.dtype());
-    e_ = c.parameters.declare(name, {c.shape.vocabulary, rank}, true, init);
+    e_ = c.parameters.declare(name, {c.shape.vocabulary, rank}, ParameterGroup::embedding, init);
   }
 
   void forward(Context& ctx, Frame& frame, Tensor y) override {
@@ -56,7 +56,7 @@ class SubspaceEmbedding final : public Embedding {
     };
   }
 
-  Constant *u_, *fixed_;
+  Buffer *u_, *fixed_;
   Parameter* e_ = nullptr;
 };
 
@@ -68,7 +68,7 @@ class SubspaceProjection final : public Projection {
     const std::string full = name + ".coordinates";
     Initialiser init =
         o.z_init == "zero" ? zeros() : normal(c.seed, full, 0.02 / std::sqrt(2.0 * (layer + 1)));
-    z_ = c.parameters.declare(full, {in, rank}, true, init);
+    z_ = c.parameters.declare(full, {in, rank}, ParameterGroup::matrix, init);
   }
 
   void forward(Context& ctx, Tensor y, Tensor x) override {
@@ -87,7 +87,7 @@ class SubspaceProjection final : public Projection {
   }
 
  private:
-  Constant* u_;
+  Buffer* u_;
   Parameter* z_;
 };
 
@@ -134,12 +134,12 @@ class SubspaceMethod final : public Method {
 
 }  // namespace
 
-Constant* subspace_basis(ParameterList& parameters, const ModelShape& shape, int rank,
-                         uint64_t seed) {
+Buffer* subspace_basis(ParameterList& parameters, const ModelShape& shape, int rank,
+                       uint64_t seed) {
   return declare_basis(parameters, shape, rank, seed, "subspace.U");
 }
 
-Constant* subspace_token_table(ParameterList& parameters, const ModelShape& shape, uint64_t seed) {
+Buffer* subspace_token_table(ParameterList& parameters, const ModelShape& shape, uint64_t seed) {
   return declare_token_table(parameters, shape, seed, "subspace.T_fixed");
 }
 

@@ -16,8 +16,7 @@ std::unique_ptr<Method> make_subspace(const MethodOptions& options, const ModelS
                                       DType compute);
 
 // The frozen basis (d,k) in S, and the frozen token table (V,d) in T; the same bits on every rank.
-Constant* subspace_basis(ParameterList& parameters, const ModelShape& shape, int rank,
-                         uint64_t seed);
-Constant* subspace_token_table(ParameterList& parameters, const ModelShape& shape, uint64_t seed);
+Buffer* subspace_basis(ParameterList& parameters, const ModelShape& shape, int rank, uint64_t seed);
+Buffer* subspace_token_table(ParameterList& parameters, const ModelShape& shape, uint64_t seed);
 
 }  // namespace strait

@@ -6,7 +6,7 @@
 
 namespace strait {
 
-Constant* declare_rope_table(ParameterList& parameters, const ModelShape& shape) {
+Buffer* declare_rope_table(ParameterList& parameters, const ModelShape& shape) {
   const int half = shape.head_width / 2;
   auto init = [shape, half](std::vector<double>& v) {
     for (int64_t p = 0; p < shape.context; ++p) {
@@ -33,13 +33,14 @@ Block::Block(const ModelShape& shape, int layer, uint64_t seed, int frames,
   const std::string prefix = "model.layers." + std::to_string(layer) + ".";
   const int64_t qkv_width = int64_t{shape.heads + 2 * shape.kv_heads} * shape.head_width;
   auto matrix = [&](const std::string& name, int64_t rows) {
-    return parameters.declare(prefix + name, {rows, shape.width}, true,
+    return parameters.declare(prefix + name, {rows, shape.width}, ParameterGroup::matrix,
                               normal(seed, prefix + name, 0.02));
   };
-  norm1_ = parameters.declare(prefix + "input_layernorm.weight", {shape.width}, false, ones());
+  norm1_ = parameters.declare(prefix + "input_layernorm.weight", {shape.width},
+                              ParameterGroup::vector, ones());
   qkv_ = matrix("self_attn.qkv_proj.weight", qkv_width);
-  norm2_ =
-      parameters.declare(prefix + "post_attention_layernorm.weight", {shape.width}, false, ones());
+  norm2_ = parameters.declare(prefix + "post_attention_layernorm.weight", {shape.width},
+                              ParameterGroup::vector, ones());
   gate_up_ = matrix("mlp.gate_up_proj.weight", 2 * int64_t{shape.ffn_width});
   rope_ = declare_rope_table(parameters, shape);
 }

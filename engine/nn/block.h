@@ -35,12 +35,12 @@ class Block final : public Module {
 
   ModelShape shape_;
   Parameter *norm1_, *norm2_, *qkv_, *gate_up_;
-  Constant* rope_;
+  Buffer* rope_;
   std::unique_ptr<Projection> out_, down_;
   std::vector<Saved> saved_;
 };
 
 // The table that Backend::rope reads: (T, Dh) S, cos then sin; shared by the layers of a rank.
-Constant* declare_rope_table(ParameterList& parameters, const ModelShape& shape);
+Buffer* declare_rope_table(ParameterList& parameters, const ModelShape& shape);
 
 }  // namespace strait

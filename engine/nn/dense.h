@@ -10,7 +10,8 @@ class DenseProjection final : public Projection {
  public:
   DenseProjection(ParameterList& parameters, uint64_t seed, const std::string& name, int in,
                   int width, double stddev)
-      : w_(parameters.declare(name, {width, in}, true, normal(seed, name, stddev))) {}
+      : w_(parameters.declare(name, {width, in}, ParameterGroup::matrix,
+                              normal(seed, name, stddev))) {}
   void forward(Context& ctx, Tensor y, Tensor x) override {
     ctx.ops.matmul(y, x, false, w_->value, true, false);
   }
@@ -31,7 +32,8 @@ class DenseEmbedding final : public Embedding {
  public:
   DenseEmbedding(ParameterList& parameters, uint64_t seed, const std::string& name, int vocabulary,
                  int width, double stddev)
-      : table_(parameters.declare(name, {vocabulary, width}, true, normal(seed, name, stddev))) {}
+      : table_(parameters.declare(name, {vocabulary, width}, ParameterGroup::embedding,
+                                  normal(seed, name, stddev))) {}
   void forward(Context& ctx, Frame& frame, Tensor y) override {
     ctx.ops.gather_rows(y, table_->value, frame.ids);
   }

@@ -7,9 +7,9 @@ namespace strait {
 Head::Head(const ModelShape& shape, uint64_t seed, int frames, int64_t chunk_rows,
            ParameterList& parameters)
     : shape_(shape), chunk_rows_(chunk_rows), saved_(static_cast<size_t>(frames)) {
-  norm_ = parameters.declare("model.norm.weight", {shape.width}, false, ones());
-  weight_ = parameters.declare("lm_head.weight", {shape.vocabulary, shape.width}, true,
-                               normal(seed, "lm_head.weight", 0.02));
+  norm_ = parameters.declare("model.norm.weight", {shape.width}, ParameterGroup::vector, ones());
+  weight_ = parameters.declare("lm_head.weight", {shape.vocabulary, shape.width},
+                               ParameterGroup::head, normal(seed, "lm_head.weight", 0.02));
 }
 
 void Head::forward(Context& ctx, Frame& frame, Tensor loss_sum, Tensor x) {

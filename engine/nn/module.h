@@ -29,6 +29,8 @@ struct Frame {
   Tensor targets;         // (N) i32, last stage only; -1 is ignored
   Tensor positions;       // (T) i32
   double loss_scale = 1;  // dlogits are multiplied by it: 1 / tokens of the whole batch
+  int64_t step = 0;       // 1-based; 0 in an evaluation
+  int microbatch = 0;     // of the step
   bool training = true;   // false: forward only, nothing is kept
   int64_t rows() const { return sequences * context; }
 };

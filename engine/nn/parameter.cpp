@@ -50,25 +50,43 @@ Initialiser normal(uint64_t seed, std::string name, double stddev) {
   };
 }
 
-Parameter* ParameterList::declare(std::string name, Shape shape, bool decay, Initialiser init) {
+Parameter* ParameterList::declare(std::string name, Shape shape, ParameterGroup group,
+                                  Initialiser init) {
+  return declare(std::move(name), shape, group, group != ParameterGroup::vector, std::move(init));
+}
+
+Parameter* ParameterList::declare(std::string name, Shape shape, ParameterGroup group, bool decay,
+                                  Initialiser init) {
   STRAIT_CHECK(!value_.defined(), "declare() after allocate()");
   for (const Parameter& p : parameters_)
     STRAIT_CHECK(p.name != name, "parameter declared twice: " + name);
-  parameters_.push_back({std::move(name), shape, decay, std::move(init), {}, {}, {}, {}, {}});
+  parameters_.push_back(
+      {std::move(name), shape, group, decay, std::move(init), {}, {}, {}, {}, {}});
   return &parameters_.back();
 }
 
-Constant* ParameterList::declare_constant(std::string name, Shape shape, DType dtype,
-                                          Initialiser init) {
-  for (Constant& c : constants_) {
-    if (c.name == name) {
-      STRAIT_CHECK(c.shape == shape && c.dtype == dtype,
-                   "constant declared twice with different shapes: " + name);
-      return &c;
+Buffer* ParameterList::declare_buffer(std::string name, Shape shape, DType dtype, Initialiser init,
+                                      bool saved) {
+  STRAIT_CHECK(!value_.defined(), "declare() after allocate()");
+  for (Buffer& b : buffers_) {
+    if (b.name == name) {
+      STRAIT_CHECK(b.shape == shape && b.dtype == dtype && b.saved == saved,
+                   "buffer declared twice in different ways: " + name);
+      return &b;
     }
   }
-  constants_.push_back({std::move(name), shape, dtype, std::move(init), {}});
-  return &constants_.back();
+  buffers_.push_back({std::move(name), shape, dtype, std::move(init), saved, {}});
+  return &buffers_.back();
+}
+
+Buffer* ParameterList::declare_constant(std::string name, Shape shape, DType dtype,
+                                        Initialiser init) {
+  return declare_buffer(std::move(name), shape, dtype, std::move(init), false);
+}
+
+Buffer* ParameterList::declare_state(std::string name, Shape shape, DType dtype, Initialiser init) {
+  STRAIT_CHECK(dtype == DType::f32 || dtype == DType::f64, "states are f32 or f64: " + name);
+  return declare_buffer(std::move(name), shape, dtype, std::move(init), true);
 }
 
 int64_t ParameterList::trainable() const {
@@ -90,7 +108,7 @@ void ParameterList::lay_out() {
   }
 }
 
-// Places every flat buffer and constant one after another: in `region`, or nowhere, which counts.
+// Places every flat buffer and every other one after another: in `region`, or nowhere, which counts.
 void ParameterList::bind(Arena& region) {
   const DType s = statistics_of(dtype_);
   lay_out();
@@ -110,7 +128,7 @@ void ParameterList::bind(Arena& region) {
     p.m = part(m_);
     p.v = part(v_);
   }
-  for (Constant& c : constants_) c.value = region.take(c.shape, c.dtype);
+  for (Buffer& b : buffers_) b.value = region.take(b.shape, b.dtype);
 }
 
 void ParameterList::allocate(Backend& ops) {
@@ -130,10 +148,10 @@ void ParameterList::allocate(Backend& ops) {
     upload_values(ops, p.master, host);
     if (dtype_ != statistics_of(dtype_)) upload_values(ops, p.value, host);
   }
-  for (Constant& c : constants_) {
-    host.assign(static_cast<size_t>(c.shape.elements()), 0.0);
-    c.init(host);
-    upload_values(ops, c.value, host);
+  for (Buffer& b : buffers_) {
+    host.assign(static_cast<size_t>(b.shape.elements()), 0.0);
+    b.init(host);
+    upload_values(ops, b.value, host);
   }
 }
 

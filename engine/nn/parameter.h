@@ -1,4 +1,4 @@
-// The parameters and constants of one rank: declared by name, then laid out in flat buffers with the same offsets (compute
+// The parameters and buffers of one rank: declared by name, then laid out in flat buffers with the same offsets (compute
 // copy, gradient, master, first and second moment), so that AdamW, clipping, zeroing and hashing are one op a buffer.
 // Initial values depend on (seed, global name) only, never on the rank (design, section 6).
 #pragma once
@@ -22,21 +22,34 @@ Initialiser ones();
 // stddev * N(0,1) from stream hash_name(name) of Philox{seed}.
 Initialiser normal(uint64_t seed, std::string name, double stddev);
 
+// What a parameter is for the optimizer: which of its rules and rates apply (optimizer groups of the scenario).
+enum class ParameterGroup : uint8_t {
+  matrix,      // 2-D, hidden: attention and FFN
+  embedding,   // the token table, or its trainable part
+  head,        // the LM head
+  vector,      // 1-D: norm gains
+  bottleneck,  // encoders and decoders at the boundaries
+  anchor       // token tables at the boundaries
+};
+
 // One trainable tensor. `value` (T) is what the modules read, `grad` (S) what they accumulate into; bound by allocate().
 struct Parameter {
   std::string name;  // global, e.g. "model.layers.3.mlp.down_proj.weight"
   Shape shape;
-  bool decay = true;  // weight decay applies (matrices and embeddings; not norm gains)
+  ParameterGroup group = ParameterGroup::matrix;
+  bool decay = true;  // weight decay applies
   Initialiser init;
   Tensor value, grad, master, m, v;
 };
 
-// One frozen tensor (a basis, a token table). Declaring a name twice gives the same constant.
-struct Constant {
+// One tensor that is not trained. A constant (a frozen basis, a token table) is what its initialiser makes; a state (a projector, a
+// codebook) changes from step to step by its owner's rule and belongs to every checkpoint.
+struct Buffer {
   std::string name;
   Shape shape;
   DType dtype = DType::f32;
   Initialiser init;
+  bool saved = false;
   Tensor value;
 };
 
@@ -45,8 +58,13 @@ class ParameterList {
   // `dtype` T is the compute type: f32, bf16, or f64 on the reference backend.
   explicit ParameterList(DType dtype) : dtype_(dtype) {}
 
-  Parameter* declare(std::string name, Shape shape, bool decay, Initialiser init);
-  Constant* declare_constant(std::string name, Shape shape, DType dtype, Initialiser init);
+  // Weight decay applies to everything but vectors, where `decay` does not say otherwise.
+  Parameter* declare(std::string name, Shape shape, ParameterGroup group, Initialiser init);
+  Parameter* declare(std::string name, Shape shape, ParameterGroup group, bool decay,
+                     Initialiser init);
+  // Declaring a name twice gives the same buffer.
+  Buffer* declare_constant(std::string name, Shape shape, DType dtype, Initialiser init);
+  Buffer* declare_state(std::string name, Shape shape, DType dtype, Initialiser init);
 
   // Binds every tensor into memory of `ops` and, unless it is the meta backend, fills in the initial values.
   void allocate(Backend& ops);
@@ -56,7 +74,8 @@ class ParameterList {
   DType dtype() const { return dtype_; }
   std::deque<Parameter>& parameters() { return parameters_; }
   const std::deque<Parameter>& parameters() const { return parameters_; }
-  std::deque<Constant>& constants() { return constants_; }
+  std::deque<Buffer>& buffers() { return buffers_; }
+  const std::deque<Buffer>& buffers() const { return buffers_; }
   int64_t trainable() const;  // elements, without padding
 
   // The flat buffers: elements [0, decayed()) get weight decay, the rest does not. Padding between tensors is zero and stays it.
@@ -70,12 +89,13 @@ class ParameterList {
   Parameter& find(const std::string& name);  // throws std::out_of_range
 
  private:
+  Buffer* declare_buffer(std::string name, Shape shape, DType dtype, Initialiser init, bool saved);
   void lay_out();
   void bind(Arena& region);
 
   DType dtype_;
   std::deque<Parameter> parameters_;
-  std::deque<Constant> constants_;
+  std::deque<Buffer> buffers_;
   std::vector<int64_t> offsets_;
   int64_t elements_ = 0, decayed_ = 0;
   Tensor value_, grad_, master_, m_, v_;

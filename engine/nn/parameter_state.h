@@ -1,4 +1,5 @@
-// One parameter with its AdamW moments in host memory, under its global name: what leaves a rank and comes back, on any grid.
+// One parameter with its moments, or a codec's state, in host memory, under its global name: what leaves a rank and comes back, on
+// any grid.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +13,7 @@
 namespace strait {
 
 // `master`, `m`, `v` hold shape.elements() values of `dtype` (f32; f64 on the reference backend), row-major. `m` and `v` are empty
-// where the moments are not known.
+// where there are no moments or they are not known.
 struct ParameterState {
   std::string name;
   Shape shape;

@@ -26,7 +26,8 @@ enum class Phase : uint8_t {
   decode_grad,
   update,
   reduce,
-  other
+  other,
+  synchronise
 };
 
 // Which columns a message is booked in: bytes_forward, bytes_backward, bytes_sync.

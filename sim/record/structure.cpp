@@ -140,7 +140,7 @@ class EntryReader {
   Compute compute() {
     Compute compute;
     compute.category = read_enum(in_, Category::codec, "category");
-    compute.phase = read_enum(in_, Phase::other, "phase");
+    compute.phase = read_enum(in_, Phase::synchronise, "phase");
     compute.microbatch = in_.microbatch();
     const uint64_t list = in_.unsigned_();
     if (list >= lists_.size())

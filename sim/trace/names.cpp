@@ -12,9 +12,9 @@ std::string_view name_of(record::MessageKind kind) {
 }
 
 std::string_view name_of(record::Phase phase) {
-  constexpr std::array<std::string_view, 10> names = {
-      "forward",     "backward",    "backward_weight", "encode", "decode",
-      "encode_grad", "decode_grad", "update",          "reduce", "other"};
+  constexpr std::array<std::string_view, 11> names = {
+      "forward",     "backward", "backward_weight", "encode", "decode",     "encode_grad",
+      "decode_grad", "update",   "reduce",          "other",  "synchronise"};
   return names.at(static_cast<size_t>(phase));
 }
 

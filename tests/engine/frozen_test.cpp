@@ -44,7 +44,7 @@ Crossing cross(const std::string& anchors) {
   };
   p.step(0, 1, 1, hooks, false);
   const int64_t d = p.config().shape.width;
-  for (Constant& c : p.list(0).constants())
+  for (Buffer& c : p.list(0).buffers())
     if (c.name == "frozen.anchors")
       for (const int64_t id : ids)
         for (int64_t j = 0; j < d; ++j) result.anchors.push_back(at(c.value, id * d + j));
@@ -72,7 +72,7 @@ TEST(Frozen, ABoundaryIsAnOrthogonalProjection) {
 TEST(Frozen, EachBoundaryHasItsOwnBasis) {
   Pipeline p(config("none", DType::f64), BackendKind::reference);
   std::vector<Values> bases;
-  for (Constant& c : p.list(1).constants())
+  for (Buffer& c : p.list(1).buffers())
     if (c.name.starts_with("frozen.U.")) bases.push_back(values(c.value));
   ASSERT_EQ(bases.size(), 2u);
   EXPECT_GT(nrmse(bases[0], bases[1]), 0.5);

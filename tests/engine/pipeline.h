@@ -234,6 +234,8 @@ class Pipeline {
       f.positions = positions_;
       f.loss_scale = 1.0 / static_cast<double>(total * t);
       f.training = backward;
+      f.step = backward ? 1 : 0;
+      f.microbatch = static_cast<int>(first / sequences);
       f.targets = f.arena.take({n}, DType::i32);
       Tensor ids = f.arena.take({n}, DType::i32);
       for (int64_t b = 0; b < sequences; ++b)

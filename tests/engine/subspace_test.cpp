@@ -27,7 +27,7 @@ struct CodecBench {
     codec = method->make_codec(c, 0, BoundaryEnd::sender);
     basis = subspace_basis(parameters, config.shape, rank, config.method.basis_seed);
     table = subspace_token_table(parameters, config.shape, config.method.basis_seed);
-    parameters.declare("unused", {1}, false, ones());
+    parameters.declare("unused", {1}, ParameterGroup::vector, ones());
     parameters.allocate(*ops);
     memory = ops->allocate(size_t{64} << 20);
     frame.arena = Arena(memory->data(), memory->bytes(), "frame");
@@ -75,7 +75,7 @@ struct CodecBench {
   MessagePool pool;
   std::unique_ptr<Method> method;
   std::unique_ptr<Codec> codec;
-  Constant *basis, *table;
+  Buffer *basis, *table;
   std::unique_ptr<DeviceMemory> memory, scratch_memory;
   Frame frame;
   Arena scratch;
@@ -93,7 +93,7 @@ void spread_ids(CodecBench& b) {
 }
 
 // (N,d) rows: the part of x - T_fixed outside the subspace, as a share of x - T_fixed.
-double outside(const Tensor& x, const Tensor& ids, const Constant& table, const Constant& basis) {
+double outside(const Tensor& x, const Tensor& ids, const Buffer& table, const Buffer& basis) {
   const int64_t d = x.size(1), k = basis.shape[1];
   double out = 0, all = 0;
   std::vector<double> r(static_cast<size_t>(d)), c(static_cast<size_t>(k));
@@ -162,7 +162,7 @@ class PostNorm final : public Projection {
   PostNorm(std::unique_ptr<Projection> inner, const MethodContext& c, const std::string& name,
            double spread)
       : inner_(std::move(inner)),
-        gain_(c.parameters.declare(name + ".post_norm", {c.shape.width}, false,
+        gain_(c.parameters.declare(name + ".post_norm", {c.shape.width}, ParameterGroup::vector,
                                    [spread](std::vector<double>& v) {
                                      for (size_t i = 0; i < v.size(); ++i)
                                        v[i] = 1.0 + spread * normal_at(Philox{8}, 1, i);
@@ -360,8 +360,8 @@ TEST(Subspace, Invariant10_OnlyThePartOfTheGradientInTheSubspaceMatters) {
   const auto plain = gradients(p, {});
   Pipeline::Hooks noisy;
   noisy.gradient = [&](int boundary, Tensor g) {  // g <- g + r Q
-    const Constant& basis = *subspace_basis(p.list(boundary), p.config().shape,
-                                            *p.config().method.rank, p.config().method.basis_seed);
+    const Buffer& basis = *subspace_basis(p.list(boundary), p.config().shape,
+                                          *p.config().method.rank, p.config().method.basis_seed);
     const int64_t d = g.size(1), k = basis.shape[1];
     for (int64_t n = 0; n < g.size(0); ++n) {
       std::vector<double> r(static_cast<size_t>(d)), c(static_cast<size_t>(k));
@@ -444,9 +444,9 @@ TEST(Subspace, Invariant16_FullRankEqualsTheUnconstrainedModel) {
   stir(constrained);
   Pipeline dense(tiny(2, "none", DType::f64), BackendKind::reference);
   const int64_t d = full.shape.width;
-  const Constant& u =
+  const Buffer& u =
       *subspace_basis(constrained.list(0), full.shape, static_cast<int>(d), full.method.basis_seed);
-  const Constant& fixed =
+  const Buffer& fixed =
       *subspace_token_table(constrained.list(0), full.shape, full.method.basis_seed);
   // W = Z U^T, stored (d, in): W[c][i] = sum_j U[c][j] Z[i][j]; the embedding is T_fixed + E U^T.
   for (Parameter* q : dense.all()) {

@@ -15,7 +15,7 @@ MOST_PANELS = 6
 # Phase → (group, colour); a group is what the legend names.
 GROUPS = {"forward": BLUE, "backward": VERMILION, "codec": SKY, "update": GREEN}
 GROUP_OF = {"forward": "forward", "backward": "backward", "backward_weight": "backward", "update": "update", "reduce": "update",
-            "other": "update"}
+            "other": "update", "synchronise": "update"}
 MESSAGES = {"forward": (BLUE, "-"), "backward": (ORANGE, (0, (4, 1.5))), "sync": (GREY, (0, (1, 1)))}
 
 
