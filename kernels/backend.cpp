@@ -394,16 +394,18 @@ void Backend::clip_factor(Tensor factor, Tensor sum_squares, double max_norm) {
   book(Op::clip_factor, false, DType::f64, 2, bytes_of({factor, sum_squares}));
 }
 
-void Backend::adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad,
-                    Tensor grad_scale, const AdamWParameters& p) {
-  const Contract c(Op::adamw, computes(), has_f64());
+namespace {
+
+void check_adamw(const Contract& c, const Tensor& master, const Tensor& compute, const Tensor& m,
+                 const Tensor& v, const Shape& v_shape, const Tensor& grad,
+                 const Tensor& grad_scale, const AdamWParameters& p) {
   const DType t = c.float_type({"compute", compute});
   const DType s = statistics_of(t);
   const Shape n = master.shape;
   c.is({"master", master}, s, n);
   c.is({"compute", compute}, t, n);
   c.is({"m", m}, s, n);
-  c.is({"v", v}, s, n);
+  c.is({"v", v}, s, v_shape);
   c.is({"grad", grad}, s, n);
   c.is({"grad_scale", grad_scale}, s, {1});
   c.may_be({"compute", compute}, {"master", master});
@@ -412,12 +414,36 @@ void Backend::adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor gr
   c.no_alias({"v", v}, {{"grad", grad}, {"compute", compute}});
   c.no_alias({"compute", compute}, {{"grad", grad}});
   c.require(p.step >= 1, fmt::format("step is {}, but counts from 1", p.step));
+}
+
+// With T == S the compute copy is the master itself.
+uint64_t adamw_bytes(const Tensor& master, const Tensor& compute, const Tensor& m, const Tensor& v,
+                     const Tensor& grad, const Tensor& grad_scale) {
+  return written(master, true) + written(m, true) + written(v, true) +
+         bytes_of({grad, grad_scale}) + (compute.dtype == master.dtype ? 0 : compute.bytes());
+}
+
+}  // namespace
+
+void Backend::adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad,
+                    Tensor grad_scale, const AdamWParameters& p) {
+  const Contract c(Op::adamw, computes(), has_f64());
+  check_adamw(c, master, compute, m, v, master.shape, grad, grad_scale, p);
   do_adamw(master, compute, m, v, grad, grad_scale, p);
-  // With T == S the compute copy is the master itself.
-  const uint64_t compute_bytes = t == s ? 0 : compute.bytes();
-  book(Op::adamw, false, t, 17 * count(master.elements()),
-       written(master, true) + written(m, true) + written(v, true) + bytes_of({grad, grad_scale}) +
-           compute_bytes);
+  book(Op::adamw, false, compute.dtype, 17 * count(master.elements()),
+       adamw_bytes(master, compute, m, v, grad, grad_scale));
+}
+
+void Backend::adamw_rows(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad,
+                         Tensor grad_scale, const AdamWParameters& p) {
+  const Contract c(Op::adamw_rows, computes(), has_f64());
+  c.rank({"master", master}, 2);
+  check_adamw(c, master, compute, m, v, {master.size(0)}, grad, grad_scale, p);
+  do_adamw_rows(master, compute, m, v, grad, grad_scale, p);
+  // Per element: scaling, sum of squares, first moment, update; per row: second moment and its root.
+  book(Op::adamw_rows, false, compute.dtype,
+       12 * count(master.elements()) + 7 * count(master.size(0)),
+       adamw_bytes(master, compute, m, v, grad, grad_scale));
 }
 
 void Backend::random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) {

@@ -55,6 +55,7 @@ enum class Op : uint8_t {
   add_statistics,
   clip_factor,
   adamw,
+  adamw_rows,
   random_normal,
   count_
 };
@@ -238,6 +239,11 @@ class Backend {
   // (the clip factor: no host synchronisation).
   void adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale,
              const AdamWParameters& p);
+  // The same over a matrix of R rows of C with one second moment a row, so that an update is a diagonal matrix times m and rows stay
+  // in the subspace that m's rows lie in (specs/subspace_models.md 4.1): v[r] = b2 v[r] + (1-b2) mean_c g[r,c]^2.
+  // master, m, grad (R,C) S; compute (R,C) T, as above; v (R) S. The mean: lanes of a row in fixed order.
+  void adamw_rows(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale,
+                  const AdamWParameters& p);
 
   // ---- random ----------------------------------------------------------------------------------------------------
   // y[i] = stddev * normal_at(rng, stream, i), rounded to y's dtype. Same bits on every backend that computes.
@@ -286,6 +292,8 @@ class Backend {
   virtual void do_clip_factor(Tensor factor, Tensor sum_squares, double max_norm) = 0;
   virtual void do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad,
                         Tensor grad_scale, const AdamWParameters& p) = 0;
+  virtual void do_adamw_rows(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad,
+                             Tensor grad_scale, const AdamWParameters& p) = 0;
   virtual void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) = 0;
 
  private:

@@ -57,6 +57,8 @@ const char* name_of(Op op) {
       return "clip_factor";
     case Op::adamw:
       return "adamw";
+    case Op::adamw_rows:
+      return "adamw_rows";
     case Op::random_normal:
       return "random_normal";
     case Op::count_:

@@ -1,5 +1,5 @@
 // AdamW over flat buffers: one pass, 16 bytes read and 12 + size(T) written per parameter.
-// Element-local.
+// Element-local. With one second moment a row: two passes over a row, the second from the cache.
 #pragma once
 
 #include <cmath>
@@ -37,6 +37,49 @@ void adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tenso
         store(master_at + i, updated, lanes);
         store(compute_at + i, updated, lanes);
       });
+    });
+  });
+}
+
+template <class V>
+void adamw_rows(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale,
+                const AdamWParameters& p, int threads) {
+  const auto constant = [](double x) { return V::set1(static_cast<float>(x)); };
+  const V beta1 = constant(p.beta1), rest1 = constant(1.0 - p.beta1);
+  const V minus_lr = constant(-p.lr), decay = constant(p.weight_decay);
+  const V clip = V::set1(*grad_scale.as<const float>());
+  const double correction1 = 1.0 / (1.0 - std::pow(p.beta1, static_cast<double>(p.step)));
+  const double correction2 = 1.0 / (1.0 - std::pow(p.beta2, static_cast<double>(p.step)));
+  by_type(compute.dtype, [&](auto element) {
+    using T = decltype(element);
+    const int64_t R = master.size(0), C = master.size(1), rows = rows_per_chunk(C);
+    parallel_for(threads, chunks_of(R, rows), [&](int64_t chunk, int) {
+      const Range range = chunk_range(chunk, rows, R);
+      for (int64_t r = range.begin; r < range.end; ++r) {
+        float *master_at = master.as<float>() + r * C, *m_at = m.as<float>() + r * C;
+        const float* grad_at = grad.as<const float>() + r * C;
+        T* compute_at = compute.as<T>() + r * C;
+        V squares = V::zero();
+        for_groups(C, [&](int64_t c, auto lanes) {
+          const V g = load<V>(grad_at + c, lanes) * clip;
+          squares = fma(g, g, squares);
+        });
+        float& square = v.as<float>()[r];
+        square = static_cast<float>(p.beta2 * static_cast<double>(square) +
+                                    (1.0 - p.beta2) * static_cast<double>(squares.sum()) /
+                                        static_cast<double>(C));
+        const V factor =
+            constant(correction1 / (std::sqrt(static_cast<double>(square) * correction2) + p.eps));
+        for_groups(C, [&](int64_t c, auto lanes) {
+          const V mean =
+              fma(beta1, load<V>(m_at + c, lanes), rest1 * (load<V>(grad_at + c, lanes) * clip));
+          const V old = load<V>(master_at + c, lanes);
+          const V updated = fma(minus_lr, fma(decay, old, mean * factor), old);
+          store(m_at + c, mean, lanes);
+          store(master_at + c, updated, lanes);
+          store(compute_at + c, updated, lanes);
+        });
+      }
     });
   });
 }

@@ -102,6 +102,10 @@ class BackendOf final : public HostBackend {
                 const AdamWParameters& p) override {
     cpu::adamw<V>(master, compute, m, v, grad, grad_scale, p, threads_);
   }
+  void do_adamw_rows(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad,
+                     Tensor grad_scale, const AdamWParameters& p) override {
+    cpu::adamw_rows<V>(master, compute, m, v, grad, grad_scale, p, threads_);
+  }
   void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) override {
     cpu::random_normal(y, rng, stream, stddev, threads_);
   }

@@ -6,6 +6,9 @@
 // the device. Bytes per parameter: 28 + the size of T (master, m, v read and written, grad read,
 // the copy written). Determinism: every parameter by itself. Four parameters a thread: five
 // independent streams of 16 bytes.
+//
+// With one second moment a row (adamw_rows: master, m, grad (R,C), v (R)) a block works on a row,
+// which it reads twice, the second time from the cache; its sum of squares is a fixed tree.
 #include <cmath>
 
 #include "kernels/cuda/cuda_backend.h"
@@ -45,20 +48,56 @@ __global__ void adamw_kernel(float* master, T* compute, float* m, float* v, cons
   store_pack(compute + i, parameter);
 }
 
+template <typename T, int kPack>
+__global__ void adamw_rows_kernel(float* master, T* compute, float* m, float* v, const float* grad,
+                                  const float* grad_scale, Rule rule, int64_t width) {
+  const int64_t row = blockIdx.x, begin = row * width;
+  const float scale = grad_scale[0];
+  float squares = 0.0f;
+  for (int64_t c = threadIdx.x * kPack; c < width; c += kThreads * kPack) {
+    const auto gradient = load_pack<kPack>(grad + begin + c);
+#pragma unroll
+    for (const float x : gradient.x) squares = fmaf(x * scale, x * scale, squares);
+  }
+  squares = block_sum(squares);
+  const float second =
+      rule.beta2 * v[row] + rule.one_minus_beta2 * (squares / static_cast<float>(width));
+  const float divisor = sqrtf(second / rule.correction2) + rule.eps;
+  __syncthreads();  // everyone has read the row's second moment
+  if (threadIdx.x == 0) v[row] = second;
+  for (int64_t c = threadIdx.x * kPack; c < width; c += kThreads * kPack) {
+    const auto gradient = load_pack<kPack>(grad + begin + c);
+    auto first = load_pack<kPack>(m + begin + c), parameter = load_pack<kPack>(master + begin + c);
+#pragma unroll
+    for (int j = 0; j < kPack; ++j) {
+      first.x[j] = rule.beta1 * first.x[j] + rule.one_minus_beta1 * (gradient.x[j] * scale);
+      const float step = first.x[j] / rule.correction1 / divisor;
+      parameter.x[j] -= rule.lr * (step + rule.weight_decay * parameter.x[j]);
+    }
+    store_pack(m + begin + c, first);
+    store_pack(master + begin + c, parameter);
+    store_pack(compute + begin + c, parameter);
+  }
+}
+
+Rule rule_of(const AdamWParameters& p) {
+  const auto t = static_cast<double>(p.step);
+  return {static_cast<float>(p.lr),
+          static_cast<float>(p.beta1),
+          static_cast<float>(1.0 - p.beta1),
+          static_cast<float>(p.beta2),
+          static_cast<float>(1.0 - p.beta2),
+          static_cast<float>(1.0 - std::pow(p.beta1, t)),
+          static_cast<float>(1.0 - std::pow(p.beta2, t)),
+          static_cast<float>(p.eps),
+          static_cast<float>(p.weight_decay)};
+}
+
 }  // namespace
 
 void CudaBackend::do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad,
                            Tensor grad_scale, const AdamWParameters& p) {
-  const auto t = static_cast<double>(p.step);
-  const Rule rule{static_cast<float>(p.lr),
-                  static_cast<float>(p.beta1),
-                  static_cast<float>(1.0 - p.beta1),
-                  static_cast<float>(p.beta2),
-                  static_cast<float>(1.0 - p.beta2),
-                  static_cast<float>(1.0 - std::pow(p.beta1, t)),
-                  static_cast<float>(1.0 - std::pow(p.beta2, t)),
-                  static_cast<float>(p.eps),
-                  static_cast<float>(p.weight_decay)};
+  const Rule rule = rule_of(p);
   dispatch(compute.dtype, [&](auto tag) {
     using T = decltype(tag);
     dispatch_pack<float>(
@@ -66,6 +105,20 @@ void CudaBackend::do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Te
           launch(adamw_kernel<T, pack()>, grid_of(blocks_for(master.elements(), kThreads * pack())),
                  kThreads, 0, stream_, master.as<float>(), compute.as<T>(), m.as<float>(),
                  v.as<float>(), grad.as<float>(), grad_scale.as<float>(), rule, master.elements());
+        });
+  });
+}
+
+void CudaBackend::do_adamw_rows(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad,
+                                Tensor grad_scale, const AdamWParameters& p) {
+  const Rule rule = rule_of(p);
+  dispatch(compute.dtype, [&](auto tag) {
+    using T = decltype(tag);
+    dispatch_pack<float>(
+        master.size(1), {master.data, compute.data, m.data, grad.data}, [&](auto pack) {
+          launch(adamw_rows_kernel<T, pack()>, grid_of(master.size(0)), kThreads, 0, stream_,
+                 master.as<float>(), compute.as<T>(), m.as<float>(), v.as<float>(),
+                 grad.as<float>(), grad_scale.as<float>(), rule, master.size(1));
         });
   });
 }

@@ -59,6 +59,8 @@ class MetaBackend final : public Backend {
   void do_add_statistics(Tensor, Tensor, Tensor) override {}
   void do_clip_factor(Tensor, Tensor, double) override {}
   void do_adamw(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, const AdamWParameters&) override {}
+  void do_adamw_rows(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
+                     const AdamWParameters&) override {}
   void do_random_normal(Tensor, const Philox&, uint64_t, double) override {}
 };
 

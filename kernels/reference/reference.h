@@ -110,6 +110,8 @@ class ReferenceBackend final : public HostBackend {
   void do_clip_factor(Tensor factor, Tensor sum_squares, double max_norm) override;
   void do_adamw(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale,
                 const AdamWParameters& p) override;
+  void do_adamw_rows(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad,
+                     Tensor grad_scale, const AdamWParameters& p) override;
   void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) override;
 };
 

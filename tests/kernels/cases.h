@@ -346,6 +346,27 @@ inline std::vector<Case> adamw_cases() {
                p.lr = 1e-2, p.beta2 = 0.95, p.weight_decay = 0.1, p.step = step;
                r.ops.adamw(master, compute, m, v, grad, clip, p);
              }});
+  for (const auto& [R, C] :
+       std::vector<std::array<int64_t, 2>>{{1, 1}, {3, 77}, {65, 1000}, {300, 64}})
+    for (int64_t step : {int64_t{1}, int64_t{1000}})
+      for (bool one_buffer : {false, true})
+        cases.push_back(
+            {Op::adamw_rows, text("adamw_rows R C step one_buffer", {R, C, step, one_buffer}),
+             [=](Runner& r) {
+               const Tensor master = r.output("master", {R, C}, Kind::statistic, kStatistic, true);
+               const bool shared = one_buffer && r.stored() == DType::f32;
+               const Tensor compute =
+                   shared ? master : r.output("compute", {R, C}, Kind::element, kElementwise);
+               const Tensor m = r.output("m", {R, C}, Kind::statistic, kStatistic, true);
+               std::vector<double> squares = r.random({R}, Kind::statistic, 1);
+               for (double& v : squares) v = v * v;
+               const Tensor v = r.watch("v", r.input({R}, Kind::statistic, squares), kStatistic);
+               const Tensor grad = r.input({R, C}, Kind::statistic),
+                            clip = r.input({1}, Kind::statistic, std::vector<double>{0.5});
+               AdamWParameters p;
+               p.lr = 1e-2, p.beta2 = 0.95, p.weight_decay = 0.1, p.step = step;
+               r.ops.adamw_rows(master, compute, m, v, grad, clip, p);
+             }});
   return cases;
 }
 

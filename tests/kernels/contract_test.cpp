@@ -276,6 +276,11 @@ TEST_F(Contract, OfAdamW) {
   expect_refused([&] { ops_->adamw(master, f32({5}), m, v, grad, one, p); }, "adamw", "compute");
   expect_refused([&] { ops_->adamw(master, master, m, m, grad, one, p); }, "adamw",
                  "m shares memory with v");
+  const Tensor w = f32({2, 3}), mw = f32({2, 3}), gw = f32({2, 3});
+  expect_refused([&] { ops_->adamw_rows(master, master, m, v, grad, one, p); }, "adamw_rows",
+                 "must have 2 dimensions");
+  expect_refused([&] { ops_->adamw_rows(w, w, mw, f32({3}), gw, one, p); }, "adamw_rows",
+                 "v is f32 (3)");
   p.step = 0;
   expect_refused([&] { ops_->adamw(master, master, m, v, grad, one, p); }, "adamw", "step is 0");
 }

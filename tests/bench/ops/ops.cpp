@@ -301,6 +301,14 @@ void add_flat(int64_t n) {
                  g = o.random({n}, DType::f32), one = o.zeros({1}, DType::f32);
     return [=](Backend& ops) { ops.adamw(p, c, m, v, g, one, {.lr = 1e-3}); };
   });
+  add(fmt::format("adamw_rows n={}", n), [=](Operands& o, DType t) -> Run {
+    const int64_t columns = 1024, rows = n / columns;
+    const Tensor p = o.random({rows, columns}, DType::f32),
+                 c = t == DType::f32 ? p : o.zeros({rows, columns}, t),
+                 m = o.zeros({rows, columns}, DType::f32), v = o.zeros({rows}, DType::f32),
+                 g = o.random({rows, columns}, DType::f32), one = o.zeros({1}, DType::f32);
+    return [=](Backend& ops) { ops.adamw_rows(p, c, m, v, g, one, {.lr = 1e-3}); };
+  });
   add(fmt::format("random_normal n={}", n), [=](Operands& o, DType t) -> Run {
     const Tensor y = o.zeros({n}, t);
     return [=](Backend& ops) { ops.random_normal(y, strait::Philox{1}, 0, 1.0); };
