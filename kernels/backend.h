@@ -57,6 +57,14 @@ enum class Op : uint8_t {
   adamw,
   adamw_rows,
   random_normal,
+  put_rows,
+  vq_encode,
+  vq_decode,
+  vq_statistics,
+  vq_update,
+  vq_centroids,
+  pack_bits,
+  unpack_bits,
   count_
 };
 const char* name_of(Op op);
@@ -206,6 +214,9 @@ class Backend {
   // y[n] = x[n] + alpha * table[ids[n]].  y, x (N,C), each T or S; table (V,C) T or S; y may alias x. Rows of y and x may be strided.
   void add_gathered_rows(Tensor y, Tensor x, Tensor table, Tensor ids, double alpha);
 
+  // table[ids[n]] = x[n].  table (V,C), x (N,C), each T or S; ids (N) i32 in [0,V), no two alike.
+  void put_rows(Tensor table, Tensor x, Tensor ids);
+
   // ---- loss ------------------------------------------------------------------------------------------------------
   // loss[n] = lse(logits[n]) - logits[n, target], 0 where target < 0 (ignored).  If `gradient`, logits is overwritten by
   // scale * (softmax - onehot), 0 for ignored rows.  loss (N) S; logits (N,V) T; targets (N) i32 in [-1,V).
@@ -245,6 +256,28 @@ class Backend {
   void adamw_rows(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale,
                   const AdamWParameters& p);
 
+  // ---- vector quantisation ----------------------------------------------------------------------------------------
+  // A codebook (K,r) S holds K codes for each of G groups of s = r/G columns: code k of group g is columns [g s, (g+1) s) of row k
+  // (specs/mapl.md 2.3). index (N,G) u16.
+  // index[n,g] = argmin_k sum_c (z[n,c] - codebook[k,c])^2 over the group's columns, the lowest k where equal; the sum in S, column by
+  // column.  z (N,r) S.
+  void vq_encode(Tensor index, Tensor z, Tensor codebook);
+  // y[n,c] += alpha * codebook[index[n, c/s], c].  y (N,r) S.
+  void vq_decode(Tensor y, Tensor index, Tensor codebook, double alpha);
+  // count[k,g] = how many n have index[n,g] = k; sum[k,c] = the sum of z[n,c] over them, n in ascending order.  count (K,G), sum (K,r),
+  // z (N,r) S.
+  void vq_statistics(Tensor count, Tensor sum, Tensor z, Tensor index);
+  // count = decay count + (1 - decay) batch_count, sum likewise; a code whose count is then below `threshold` begins anew: count = 1,
+  // sum = donors.  count, batch_count (K,G), sum, batch_sum, donors (K,r) S.
+  void vq_update(Tensor count, Tensor sum, Tensor batch_count, Tensor batch_sum, Tensor donors,
+                 double decay, double threshold);
+  // y[i,c] = sum[rows[i],c] / count[rows[i], c/s].  y (n,r), sum (K,r), count (K,G) S; rows (n) i32 in [0,K).
+  void vq_centroids(Tensor y, Tensor sum, Tensor count, Tensor rows);
+  // The lowest `bits` (1 to 16) bits of each value behind one another, the lowest first, in bytes filled from their lowest bit; the last
+  // byte is filled up with zeros.  bytes (ceil(n bits / 8)) u8; values (n) u16, contiguous of any rank, below 2^bits.
+  void pack_bits(Tensor bytes, Tensor values, int bits);
+  void unpack_bits(Tensor values, Tensor bytes, int bits);
+
   // ---- random ----------------------------------------------------------------------------------------------------
   // y[i] = stddev * normal_at(rng, stream, i), rounded to y's dtype. Same bits on every backend that computes.
   void random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev);
@@ -279,6 +312,7 @@ class Backend {
   virtual void do_gather_rows(Tensor y, Tensor table, Tensor ids) = 0;
   virtual void do_scatter_add_rows(Tensor dtable, Tensor dy, Tensor ids) = 0;
   virtual void do_add_gathered_rows(Tensor y, Tensor x, Tensor table, Tensor ids, double alpha) = 0;
+  virtual void do_put_rows(Tensor table, Tensor x, Tensor ids) = 0;
   virtual void do_cross_entropy(Tensor loss, Tensor logits, Tensor targets, double scale,
                                 bool gradient) = 0;
   virtual void do_add(Tensor y, Tensor a, Tensor b) = 0;
@@ -294,6 +328,14 @@ class Backend {
                         Tensor grad_scale, const AdamWParameters& p) = 0;
   virtual void do_adamw_rows(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad,
                              Tensor grad_scale, const AdamWParameters& p) = 0;
+  virtual void do_vq_encode(Tensor index, Tensor z, Tensor codebook) = 0;
+  virtual void do_vq_decode(Tensor y, Tensor index, Tensor codebook, double alpha) = 0;
+  virtual void do_vq_statistics(Tensor count, Tensor sum, Tensor z, Tensor index) = 0;
+  virtual void do_vq_update(Tensor count, Tensor sum, Tensor batch_count, Tensor batch_sum,
+                            Tensor donors, double decay, double threshold) = 0;
+  virtual void do_vq_centroids(Tensor y, Tensor sum, Tensor count, Tensor rows) = 0;
+  virtual void do_pack_bits(Tensor bytes, Tensor values, int bits) = 0;
+  virtual void do_unpack_bits(Tensor values, Tensor bytes, int bits) = 0;
   virtual void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) = 0;
 
  private:

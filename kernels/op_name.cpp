@@ -61,6 +61,22 @@ const char* name_of(Op op) {
       return "adamw_rows";
     case Op::random_normal:
       return "random_normal";
+    case Op::put_rows:
+      return "put_rows";
+    case Op::vq_encode:
+      return "vq_encode";
+    case Op::vq_decode:
+      return "vq_decode";
+    case Op::vq_statistics:
+      return "vq_statistics";
+    case Op::vq_update:
+      return "vq_update";
+    case Op::vq_centroids:
+      return "vq_centroids";
+    case Op::pack_bits:
+      return "pack_bits";
+    case Op::unpack_bits:
+      return "unpack_bits";
     case Op::count_:
       break;
   }

@@ -89,6 +89,10 @@ Buffer* ParameterList::declare_state(std::string name, Shape shape, DType dtype,
   return declare_buffer(std::move(name), shape, dtype, std::move(init), true);
 }
 
+Buffer* ParameterList::declare_sum(std::string name, Shape shape, DType dtype) {
+  return declare_buffer(std::move(name), shape, dtype, zeros(), false);
+}
+
 int64_t ParameterList::trainable() const {
   int64_t n = 0;
   for (const Parameter& p : parameters_) n += p.shape.elements();

@@ -43,7 +43,8 @@ struct Parameter {
 };
 
 // One tensor that is not trained. A constant (a frozen basis, a token table) is what its initialiser makes; a state (a projector, a
-// codebook) changes from step to step by its owner's rule and belongs to every checkpoint.
+// codebook) changes from step to step by its owner's rule and belongs to every checkpoint; a sum lives within a step and is zero
+// between two.
 struct Buffer {
   std::string name;
   Shape shape;
@@ -65,6 +66,7 @@ class ParameterList {
   // Declaring a name twice gives the same buffer.
   Buffer* declare_constant(std::string name, Shape shape, DType dtype, Initialiser init);
   Buffer* declare_state(std::string name, Shape shape, DType dtype, Initialiser init);
+  Buffer* declare_sum(std::string name, Shape shape, DType dtype);
 
   // Binds every tensor into memory of `ops` and, unless it is the meta backend, fills in the initial values.
   void allocate(Backend& ops);

@@ -14,6 +14,7 @@
 #include "kernels/cpu/rope.h"
 #include "kernels/cpu/rows_by_id.h"
 #include "kernels/cpu/swiglu.h"
+#include "kernels/cpu/vq.h"
 
 namespace strait::cpu {
 
@@ -105,6 +106,31 @@ class BackendOf final : public HostBackend {
   void do_adamw_rows(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad,
                      Tensor grad_scale, const AdamWParameters& p) override {
     cpu::adamw_rows<V>(master, compute, m, v, grad, grad_scale, p, threads_);
+  }
+  void do_put_rows(Tensor table, Tensor x, Tensor ids) override {
+    cpu::put_rows(table, x, ids, threads_);
+  }
+  void do_vq_encode(Tensor index, Tensor z, Tensor codebook) override {
+    cpu::vq_encode<V>(index, z, codebook, threads_, scratch_);
+  }
+  void do_vq_decode(Tensor y, Tensor index, Tensor codebook, double alpha) override {
+    cpu::vq_decode(y, index, codebook, alpha, threads_);
+  }
+  void do_vq_statistics(Tensor count, Tensor sum, Tensor z, Tensor index) override {
+    cpu::vq_statistics(count, sum, z, index, threads_);
+  }
+  void do_vq_update(Tensor count, Tensor sum, Tensor batch_count, Tensor batch_sum, Tensor donors,
+                    double decay, double threshold) override {
+    cpu::vq_update(count, sum, batch_count, batch_sum, donors, decay, threshold, threads_);
+  }
+  void do_vq_centroids(Tensor y, Tensor sum, Tensor count, Tensor rows) override {
+    cpu::vq_centroids(y, sum, count, rows, threads_);
+  }
+  void do_pack_bits(Tensor bytes, Tensor values, int bits) override {
+    cpu::pack_bits(bytes, values, bits, threads_);
+  }
+  void do_unpack_bits(Tensor values, Tensor bytes, int bits) override {
+    cpu::unpack_bits(values, bytes, bits, threads_);
   }
   void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) override {
     cpu::random_normal(y, rng, stream, stddev, threads_);

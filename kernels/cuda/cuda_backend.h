@@ -79,6 +79,15 @@ class CudaBackend final : public Backend {
                 const AdamWParameters& p) override;
   void do_adamw_rows(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad,
                      Tensor grad_scale, const AdamWParameters& p) override;
+  void do_put_rows(Tensor table, Tensor x, Tensor ids) override;
+  void do_vq_encode(Tensor index, Tensor z, Tensor codebook) override;
+  void do_vq_decode(Tensor y, Tensor index, Tensor codebook, double alpha) override;
+  void do_vq_statistics(Tensor count, Tensor sum, Tensor z, Tensor index) override;
+  void do_vq_update(Tensor count, Tensor sum, Tensor batch_count, Tensor batch_sum, Tensor donors,
+                    double decay, double threshold) override;
+  void do_vq_centroids(Tensor y, Tensor sum, Tensor count, Tensor rows) override;
+  void do_pack_bits(Tensor bytes, Tensor values, int bits) override;
+  void do_unpack_bits(Tensor values, Tensor bytes, int bits) override;
   void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) override;
 
  private:

@@ -61,6 +61,14 @@ class MetaBackend final : public Backend {
   void do_adamw(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, const AdamWParameters&) override {}
   void do_adamw_rows(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
                      const AdamWParameters&) override {}
+  void do_put_rows(Tensor, Tensor, Tensor) override {}
+  void do_vq_encode(Tensor, Tensor, Tensor) override {}
+  void do_vq_decode(Tensor, Tensor, Tensor, double) override {}
+  void do_vq_statistics(Tensor, Tensor, Tensor, Tensor) override {}
+  void do_vq_update(Tensor, Tensor, Tensor, Tensor, Tensor, double, double) override {}
+  void do_vq_centroids(Tensor, Tensor, Tensor, Tensor) override {}
+  void do_pack_bits(Tensor, Tensor, int) override {}
+  void do_unpack_bits(Tensor, Tensor, int) override {}
   void do_random_normal(Tensor, const Philox&, uint64_t, double) override {}
 };
 

@@ -5,6 +5,7 @@
 
 #include "kernels/reference/reference.h"
 #include "tests/kernels/cases.h"
+#include "tests/kernels/vq_cases.h"
 
 namespace strait::testing {
 
@@ -232,7 +233,7 @@ inline std::vector<Case> all_cases() {
   for (const auto& part :
        {matmul_cases(), rmsnorm_cases(), rope_cases(), swiglu_cases(), activation_cases(),
         attention_cases(), row_cases(), cross_entropy_cases(), elementwise_cases(),
-        reduction_cases(), adamw_cases()})
+        reduction_cases(), adamw_cases(), vq_search_cases(), vq_codebook_cases()})
     cases.insert(cases.end(), part.begin(), part.end());
   return cases;
 }

@@ -206,6 +206,39 @@ TEST_F(Contract, OfAttention) {
                  "k_position", "(6)");
 }
 
+TEST_F(Contract, OfVectorQuantisation) {
+  const Tensor z = f32({5, 6}), index = t(DType::u16, {5, 3}), codebook = f32({4, 6});
+  expect_refused([&] { ops_->vq_encode(i32({5, 3}), z, codebook); }, "vq_encode", "index is i32");
+  expect_refused(
+      [&] {
+        ops_->vq_encode(t(DType::u16, {5, 4}), z, codebook);
+      },
+      "vq_encode", "6 columns do not divide into 4 groups");
+  expect_refused([&] { ops_->vq_encode(index, z, f32({4, 5})); }, "vq_encode", "codebook");
+  expect_refused([&] { ops_->vq_decode(z, index, f32({4, 5}), 1); }, "vq_decode", "codebook");
+  expect_refused(
+      [&] {
+        ops_->vq_statistics(f32({4, 2}), codebook, z, index);
+      },
+      "vq_statistics", "count");
+  expect_refused(
+      [&] {
+        ops_->vq_update(f32({4, 3}), codebook, f32({4, 3}), f32({4, 6}), f32({3, 6}), 1, 0);
+      },
+      "vq_update", "donors");
+  expect_refused(
+      [&] {
+        ops_->vq_centroids(f32({2, 6}), codebook, f32({4, 3}), i32({3}));
+      },
+      "vq_centroids", "y");
+  expect_refused([&] { ops_->put_rows(codebook, f32({2, 6}), i32({3})); }, "put_rows", "ids");
+  const Tensor values = t(DType::u16, {10});
+  expect_refused([&] { ops_->pack_bits(t(DType::u8, {5}), values, 3); }, "pack_bits", "bytes",
+                 "(4)");
+  expect_refused([&] { ops_->unpack_bits(values, t(DType::u8, {20}), 17); }, "unpack_bits",
+                 "bits is 17");
+}
+
 TEST_F(Contract, OfRowsAndLoss) {
   const Tensor table = f32({4, 3}), ids = i32({2}), y = f32({2, 3});
   expect_refused([&] { ops_->gather_rows(y, f32({4, 5}), ids); }, "gather_rows", "table");

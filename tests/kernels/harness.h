@@ -47,11 +47,11 @@ inline std::vector<std::byte> encode(const std::vector<double>& values, DType t)
     std::byte* at = bytes.data() + i * size_of(t);
     const auto f = static_cast<float>(values[i]);
     const bfloat16 h(f);
-    const auto integer = t == DType::i32 ? static_cast<int32_t>(values[i]) : 0;
+    const auto integer = is_float(t) ? 0 : static_cast<int32_t>(values[i]);
     if (t == DType::f64) std::memcpy(at, &values[i], 8);
     if (t == DType::f32) std::memcpy(at, &f, 4);
     if (t == DType::bf16) std::memcpy(at, &h, 2);
-    if (t == DType::i32) std::memcpy(at, &integer, 4);
+    if (!is_float(t)) std::memcpy(at, &integer, size_of(t));  // little-endian
   }
   return bytes;
 }
@@ -67,7 +67,7 @@ inline std::vector<double> decode(const std::vector<std::byte>& bytes, DType t) 
     if (t == DType::f32) std::memcpy(&f, at, 4), values[i] = static_cast<double>(f);
     if (t == DType::bf16)
       std::memcpy(&h, at, 2), values[i] = static_cast<double>(static_cast<float>(h));
-    if (t == DType::i32) std::memcpy(&integer, at, 4), values[i] = integer;
+    if (!is_float(t)) std::memcpy(&integer, at, size_of(t)), values[i] = integer;
   }
   return values;
 }
@@ -113,8 +113,13 @@ class Runner {
     for (double& x : stored) x = rounded(x, stored_as(kind));
     return place(shape, dtype_of(kind), stored, pad);
   }
-  Tensor integers(Shape shape, const std::vector<int>& values) {
-    return place(shape, DType::i32, std::vector<double>(values.begin(), values.end()), 0);
+  Tensor integers(Shape shape, const std::vector<int>& values, DType dtype = DType::i32) {
+    return place(shape, dtype, std::vector<double>(values.begin(), values.end()), 0);
+  }
+  // An output of integers, which must be equal to the reference's; 77 before.
+  Tensor integer_output(const std::string& name, Shape shape, DType dtype) {
+    const std::vector<double> before(static_cast<size_t>(shape.elements()), 77);
+    return watch(name, place(shape, dtype, before, 0), kExact);
   }
   // An output: poisoned, or random where the op adds to it or works in place.
   Tensor output(const std::string& name, Shape shape, Kind kind, Tolerance tolerance,
