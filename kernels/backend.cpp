@@ -10,20 +10,10 @@
 #include <fmt/format.h>
 
 #include "kernels/contract.h"
+#include "kernels/cost.h"
 
 namespace strait {
 namespace {
-
-uint64_t count(int64_t n) { return static_cast<uint64_t>(n); }
-
-uint64_t bytes_of(std::initializer_list<Tensor> tensors) {
-  uint64_t bytes = 0;
-  for (const Tensor& t : tensors) bytes += t.bytes();
-  return bytes;
-}
-
-// An output that is read before it is written counts twice.
-uint64_t written(const Tensor& t, bool accumulate) { return t.bytes() * (accumulate ? 2u : 1u); }
 
 // What the three attention ops have in common; `o` stands for o or dout.
 void check_attention(const Contract& c, const Operand& q, const Operand& k, const Operand& v,
@@ -335,8 +325,12 @@ void Backend::cast(Tensor y, Tensor x) {
   const Contract c(Op::cast, computes(), has_f64());
   const auto is_id = [](const Tensor& t) { return t.dtype == DType::i32 || t.dtype == DType::u16; };
   const bool ids = is_id(x) && is_id(y);
-  c.is({"x", x}, ids ? x.dtype : c.float_type({"x", x}), x.shape, Layout::rows);
-  c.is({"y", y}, ids ? y.dtype : c.float_type({"y", y}), x.shape, Layout::rows);
+  const auto type = [&](const Operand& o, const Tensor& other) {
+    const bool half = o.tensor.dtype == DType::f16 && is_float(other.dtype);
+    return ids || half ? o.tensor.dtype : c.float_type(o);
+  };
+  c.is({"x", x}, type({"x", x}, y), x.shape, Layout::rows);
+  c.is({"y", y}, type({"y", y}, x), x.shape, Layout::rows);
   c.no_alias({"y", y}, {{"x", x}});
   do_cast(y, x);
   book(Op::cast, false, x.dtype, 0, bytes_of({y, x}));

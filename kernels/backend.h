@@ -65,6 +65,15 @@ enum class Op : uint8_t {
   vq_centroids,
   pack_bits,
   unpack_bits,
+  quantize_rows,
+  dequantize_rows,
+  topk_rows,
+  gather_entries,
+  scatter_entries,
+  column_sum_squares,
+  pack_columns,
+  unpack_columns,
+  inverse_cholesky,
   count_
 };
 const char* name_of(Op op);
@@ -89,6 +98,16 @@ struct AttentionMask {
 };
 
 enum class Activation : uint8_t { silu, relu, gelu };
+
+// What a number becomes, and the largest code L of its scale: int8 in [-127, 127], int4 in [-7, 7], FP8 E4M3 in [-448, 448].
+enum class Quantization : uint8_t { int8, int4, fp8 };
+
+// How a code is chosen: the nearest (ties to even), or one of the two beside it at random, so that its mean is the number.
+struct Rounding {
+  bool stochastic = false;
+  Philox rng;
+  uint64_t stream = 0;
+};
 
 struct AdamWParameters {
   double lr = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0;
@@ -227,7 +246,7 @@ class Backend {
   // y += alpha * x; float each, dtypes may differ; may not alias.
   void axpy(Tensor y, double alpha, Tensor x);
   void scale(Tensor y, double alpha);  // y *= alpha
-  // y = x with rounding to nearest even; any float dtypes, same dtype: copy; also i32 <-> u16 and i32 -> i32 (token ids on
+  // y = x with rounding to nearest even; any float dtypes, same dtype: copy; also any float <-> f16, and i32 <-> u16 and i32 -> i32 (token ids on
   // the wire; values in [0, 65536) for u16). Rows may be strided.
   void cast(Tensor y, Tensor x);
   void fill(Tensor y, double value);  // float or i32
@@ -281,6 +300,35 @@ class Backend {
   // ---- random ----------------------------------------------------------------------------------------------------
   // y[i] = stddev * normal_at(rng, stream, i), rounded to y's dtype. Same bits on every backend that computes.
   void random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev);
+
+  // ---- codec -----------------------------------------------------------------------------------------------------
+  // Codes and scales of every `group` neighbours of a row (the last group may be shorter):
+  //   scale = max|x| / L, rounded up to bf16;  v = x / scale in [-L, L];  q = round(v)
+  // int8: two's complement, q (N,C) u8. int4: two's complement, q (N, ceil(C/2)) u8, the even column in the low half; group even or C. fp8: q (N,C)
+  // f8_e4m3, nearest only. Stochastic: floor(v) + (u < v - floor(v)) with u = 2^-24 (w >> 8), w word i % 4 of rng(stream, i / 4), i = n C + c.
+  // A group of zeros has scale 0; one with a NaN or infinity has scale NaN and codes 0. All in f32, every operation rounded once, so the same
+  // bits on every backend.  scale (N, ceil(C/group)) bf16; x (N,C) T (f64: rounded to f32 first).
+  void quantize_rows(Tensor q, Tensor scale, Tensor x, Quantization kind, int64_t group,
+                     const Rounding& rounding);
+  // x = q * scale in f32, rounded to T. As above.
+  void dequantize_rows(Tensor x, Tensor q, Tensor scale, Quantization kind, int64_t group);
+  // Of each row the k entries of largest magnitude (NaN is larger than all; of equal ones the first), in ascending columns.
+  // values (N,k) float, rounded from x; indices (N,k) u16 (C <= 65536) or u8 (C <= 256); x (N,C) T; 1 <= k <= C.
+  void topk_rows(Tensor values, Tensor indices, Tensor x);
+  // values[n,i] = x[n, indices[n,i]], rounded.  values (N,k) float; x (N,C) T; indices (N,k) or, for all rows alike, (1,k), u16 or u8, each
+  // below C (checked).
+  void gather_entries(Tensor values, Tensor x, Tensor indices);
+  // x = 0 but for x[n, indices[n,i]] = values[n,i], rounded. As above; the indices of a row differ.
+  void scatter_entries(Tensor x, Tensor values, Tensor indices);
+  // sums[c] = sum_n x[n,c]^2.  sums (C) S; x (N,C) T. Rows in an order that the shape alone fixes.
+  void column_sum_squares(Tensor sums, Tensor x);
+  // bits (ceil(C/8)) u8: bit c % 8 of byte c / 8 is set for every c of `columns` (1,k) u16 or u8, which ascend; k <= 8 ceil(C/8).
+  void pack_columns(Tensor bits, Tensor columns);
+  // The other way: exactly k bits are set (fewer leave 0 behind, more are left out).
+  void unpack_columns(Tensor columns, Tensor bits);
+  // W with gram = R^T R, R upper triangular, W = R^-1, so that P W is orthonormal where gram = P^T P (Cholesky QR). A column whose pivot is not above
+  // 1e-6 (f64: 1e-13) of its diagonal entry is 0 in W and left out of the others.  Both (r,r) S, computed in f64; r^3 / 2 FLOPs.
+  void inverse_cholesky(Tensor inverse, Tensor gram);
 
  protected:
   virtual bool computes() const { return true; }  // false: operands may have null data (meta)
@@ -337,6 +385,17 @@ class Backend {
   virtual void do_pack_bits(Tensor bytes, Tensor values, int bits) = 0;
   virtual void do_unpack_bits(Tensor values, Tensor bytes, int bits) = 0;
   virtual void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) = 0;
+  virtual void do_quantize_rows(Tensor q, Tensor scale, Tensor x, Quantization kind, int64_t group,
+                                const Rounding& rounding) = 0;
+  virtual void do_dequantize_rows(Tensor x, Tensor q, Tensor scale, Quantization kind,
+                                  int64_t group) = 0;
+  virtual void do_topk_rows(Tensor values, Tensor indices, Tensor x) = 0;
+  virtual void do_gather_entries(Tensor values, Tensor x, Tensor indices) = 0;
+  virtual void do_scatter_entries(Tensor x, Tensor values, Tensor indices) = 0;
+  virtual void do_column_sum_squares(Tensor sums, Tensor x) = 0;
+  virtual void do_pack_columns(Tensor bits, Tensor columns) = 0;
+  virtual void do_unpack_columns(Tensor columns, Tensor bits) = 0;
+  virtual void do_inverse_cholesky(Tensor inverse, Tensor gram) = 0;
 
  private:
   void book(Op op, bool matrix, DType dtype, uint64_t flops, uint64_t bytes);

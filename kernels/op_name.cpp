@@ -77,6 +77,24 @@ const char* name_of(Op op) {
       return "pack_bits";
     case Op::unpack_bits:
       return "unpack_bits";
+    case Op::quantize_rows:
+      return "quantize_rows";
+    case Op::dequantize_rows:
+      return "dequantize_rows";
+    case Op::topk_rows:
+      return "topk_rows";
+    case Op::gather_entries:
+      return "gather_entries";
+    case Op::scatter_entries:
+      return "scatter_entries";
+    case Op::column_sum_squares:
+      return "column_sum_squares";
+    case Op::pack_columns:
+      return "pack_columns";
+    case Op::unpack_columns:
+      return "unpack_columns";
+    case Op::inverse_cholesky:
+      return "inverse_cholesky";
     case Op::count_:
       break;
   }

@@ -6,6 +6,7 @@
 #include "kernels/cpu/adamw.h"
 #include "kernels/cpu/attention_backward.h"
 #include "kernels/cpu/attention_forward.h"
+#include "kernels/cpu/codec.h"
 #include "kernels/cpu/cross_entropy.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/matmul.h"
@@ -134,6 +135,33 @@ class BackendOf final : public HostBackend {
   }
   void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) override {
     cpu::random_normal(y, rng, stream, stddev, threads_);
+  }
+  void do_quantize_rows(Tensor q, Tensor scale, Tensor x, Quantization kind, int64_t group,
+                        const Rounding& rounding) override {
+    cpu::quantize_rows(q, scale, x, kind, group, rounding, threads_);
+  }
+  void do_dequantize_rows(Tensor x, Tensor q, Tensor scale, Quantization kind,
+                          int64_t group) override {
+    cpu::dequantize_rows(x, q, scale, kind, group, threads_);
+  }
+  void do_topk_rows(Tensor values, Tensor indices, Tensor x) override {
+    cpu::topk_rows(values, indices, x, threads_);
+  }
+  void do_gather_entries(Tensor values, Tensor x, Tensor indices) override {
+    cpu::gather_entries(values, x, indices, threads_);
+  }
+  void do_scatter_entries(Tensor x, Tensor values, Tensor indices) override {
+    cpu::scatter_entries(x, values, indices, threads_);
+  }
+  void do_column_sum_squares(Tensor sums, Tensor x) override {
+    cpu::column_sum_squares(sums, x, threads_);
+  }
+  void do_pack_columns(Tensor bits, Tensor columns) override { cpu::pack_columns(bits, columns); }
+  void do_unpack_columns(Tensor columns, Tensor bits) override {
+    cpu::unpack_columns(columns, bits);
+  }
+  void do_inverse_cholesky(Tensor inverse, Tensor gram) override {
+    cpu::inverse_cholesky(inverse, gram);
   }
 
  private:

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/codec.h"
 #include "kernels/cpu/lanes.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/plain.h"
@@ -81,6 +82,7 @@ inline void cast_ids(Tensor y, Tensor x) {
 
 template <class V>
 void cast(Tensor y, Tensor x, int threads) {
+  if (x.dtype == DType::f16 || y.dtype == DType::f16) return cast_half(y, x, threads);
   if (!is_float(x.dtype)) return cast_ids(y, x);
   if (y.contiguous() && x.contiguous()) {  // one long array, cut into rows of a chunk each
     by_type(y.dtype, [&](auto y_element) {

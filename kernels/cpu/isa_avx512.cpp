@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "kernels/cpu/attention_mask.h"
+#include "kernels/cpu/codec.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/onednn_matmul.h"
 #include "kernels/cpu/parallel.h"

@@ -89,6 +89,17 @@ class CudaBackend final : public Backend {
   void do_pack_bits(Tensor bytes, Tensor values, int bits) override;
   void do_unpack_bits(Tensor values, Tensor bytes, int bits) override;
   void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) override;
+  void do_quantize_rows(Tensor q, Tensor scale, Tensor x, Quantization kind, int64_t group,
+                        const Rounding& rounding) override;
+  void do_dequantize_rows(Tensor x, Tensor q, Tensor scale, Quantization kind,
+                          int64_t group) override;
+  void do_topk_rows(Tensor values, Tensor indices, Tensor x) override;
+  void do_gather_entries(Tensor values, Tensor x, Tensor indices) override;
+  void do_scatter_entries(Tensor x, Tensor values, Tensor indices) override;
+  void do_column_sum_squares(Tensor sums, Tensor x) override;
+  void do_pack_columns(Tensor bits, Tensor columns) override;
+  void do_unpack_columns(Tensor columns, Tensor bits) override;
+  void do_inverse_cholesky(Tensor inverse, Tensor gram) override;
 
  private:
   // At least `bytes` of device memory for the op that asks, valid until the next op asks. Grows
@@ -96,6 +107,7 @@ class CudaBackend final : public Backend {
   // in flight may still use them.
   void* scratch(size_t bytes);
   void reduce(Tensor out, Tensor x, bool squares);
+  void cast_half(Tensor y, Tensor x);  // float <-> f16
 
   std::shared_ptr<CUstream_st> stream_owner_;
   cudaStream_t stream_ = nullptr;

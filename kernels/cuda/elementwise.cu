@@ -118,6 +118,7 @@ void CudaBackend::do_scale(Tensor y, double alpha) {
 }
 
 void CudaBackend::do_cast(Tensor y, Tensor x) {
+  if (x.dtype == DType::f16 || y.dtype == DType::f16) return cast_half(y, x);
   const auto cast = [&](auto y_tag, auto x_tag) {
     using Y = decltype(y_tag);
     using X = decltype(x_tag);

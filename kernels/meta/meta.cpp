@@ -70,6 +70,15 @@ class MetaBackend final : public Backend {
   void do_pack_bits(Tensor, Tensor, int) override {}
   void do_unpack_bits(Tensor, Tensor, int) override {}
   void do_random_normal(Tensor, const Philox&, uint64_t, double) override {}
+  void do_quantize_rows(Tensor, Tensor, Tensor, Quantization, int64_t, const Rounding&) override {}
+  void do_dequantize_rows(Tensor, Tensor, Tensor, Quantization, int64_t) override {}
+  void do_topk_rows(Tensor, Tensor, Tensor) override {}
+  void do_gather_entries(Tensor, Tensor, Tensor) override {}
+  void do_scatter_entries(Tensor, Tensor, Tensor) override {}
+  void do_column_sum_squares(Tensor, Tensor) override {}
+  void do_pack_columns(Tensor, Tensor) override {}
+  void do_unpack_columns(Tensor, Tensor) override {}
+  void do_inverse_cholesky(Tensor, Tensor) override {}
 };
 
 }  // namespace

@@ -29,6 +29,10 @@ double get(const Tensor& t, Index... index) {
       return t.as<const uint16_t>()[offset];
     case DType::u8:
       return t.as<const uint8_t>()[offset];
+    case DType::f16:
+      return static_cast<double>(static_cast<float>(t.as<const float16>()[offset]));
+    case DType::f8_e4m3:
+      return static_cast<double>(static_cast<float>(t.as<const float8_e4m3>()[offset]));
   }
   return 0;
 }
@@ -38,7 +42,7 @@ int64_t get_id(const Tensor& t, Index... index) {
   return static_cast<int64_t>(get(t, index...));
 }
 
-// Stores a double, rounded to the tensor's dtype (bf16: by way of f32).
+// Stores a double, rounded to the tensor's dtype (bf16, f16, f8_e4m3: by way of f32).
 template <typename... Index>
 void set(const Tensor& t, double value, Index... index) {
   const std::array<int64_t, sizeof...(Index)> at = {static_cast<int64_t>(index)...};
@@ -62,6 +66,12 @@ void set(const Tensor& t, double value, Index... index) {
       break;
     case DType::u8:
       t.as<uint8_t>()[offset] = static_cast<uint8_t>(value);
+      break;
+    case DType::f16:
+      t.as<float16>()[offset] = float16(static_cast<float>(value));
+      break;
+    case DType::f8_e4m3:
+      t.as<float8_e4m3>()[offset] = float8_e4m3(static_cast<float>(value));
       break;
   }
 }
@@ -122,6 +132,17 @@ class ReferenceBackend final : public HostBackend {
   void do_pack_bits(Tensor bytes, Tensor values, int bits) override;
   void do_unpack_bits(Tensor values, Tensor bytes, int bits) override;
   void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) override;
+  void do_quantize_rows(Tensor q, Tensor scale, Tensor x, Quantization kind, int64_t group,
+                        const Rounding& rounding) override;
+  void do_dequantize_rows(Tensor x, Tensor q, Tensor scale, Quantization kind,
+                          int64_t group) override;
+  void do_topk_rows(Tensor values, Tensor indices, Tensor x) override;
+  void do_gather_entries(Tensor values, Tensor x, Tensor indices) override;
+  void do_scatter_entries(Tensor x, Tensor values, Tensor indices) override;
+  void do_column_sum_squares(Tensor sums, Tensor x) override;
+  void do_pack_columns(Tensor bits, Tensor columns) override;
+  void do_unpack_columns(Tensor columns, Tensor bits) override;
+  void do_inverse_cholesky(Tensor inverse, Tensor gram) override;
 };
 
 }  // namespace strait

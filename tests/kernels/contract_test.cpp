@@ -276,6 +276,60 @@ TEST_F(Contract, OfRowsAndLoss) {
       "cross_entropy", "targets[1] is 5", "[-1, 5)");
 }
 
+TEST_F(Contract, OfCodecOps) {
+  const Tensor x = f32({2, 6}), q = t(DType::u8, {2, 6}), scale = t(DType::bf16, {2, 2});
+  expect_refused([&] { ops_->quantize_rows(q, scale, x, Quantization::int8, 7, {}); },
+                 "quantize_rows", "group is 7", "[1, 6]");
+  expect_refused(
+      [&] {
+        ops_->quantize_rows(t(DType::u8, {2, 3}), scale, x, Quantization::int4, 3, {});
+      },
+      "quantize_rows", "group is 3", "even");
+  expect_refused([&] { ops_->quantize_rows(q, scale, x, Quantization::fp8, 4, {}); },
+                 "quantize_rows", "q is u8", "f8_e4m3");
+  expect_refused(
+      [&] {
+        ops_->quantize_rows(t(DType::f8_e4m3, {2, 6}), scale, x, Quantization::fp8, 4,
+                            {.stochastic = true});
+      },
+      "quantize_rows", "stochastic");
+  expect_refused(
+      [&] {
+        ops_->dequantize_rows(x, q, f32({2, 2}), Quantization::int8, 4);
+      },
+      "dequantize_rows", "scale is f32");
+  const Tensor values = f32({2, 3}), indices = t(DType::u8, {2, 3});
+  expect_refused([&] { ops_->topk_rows(values, i32({2, 3}), x); }, "topk_rows", "indices is i32");
+  expect_refused([&] { ops_->topk_rows(values, t(DType::u8, {1, 3}), x); }, "topk_rows", "(2, 3)");
+  expect_refused(
+      [&] {
+        ops_->topk_rows(f32({2, 7}), t(DType::u8, {2, 7}), x);
+      },
+      "topk_rows", "7 entries of 6 columns");
+  expect_refused(
+      [&] {
+        ops_->topk_rows(f32({2, 3}), indices, f32({2, 300}));
+      },
+      "topk_rows", "300 columns do not fit into u8");
+  const std::vector<uint8_t> far = {0, 1, 6, 0, 1, 2};
+  ops_->upload(indices, far.data());
+  expect_refused([&] { ops_->gather_entries(values, x, indices); }, "column that is not there");
+  expect_refused([&] { ops_->scatter_entries(x, values, indices); }, "column that is not there");
+  expect_refused([&] { ops_->column_sum_squares(f32({5}), x); }, "column_sum_squares", "(6)");
+  expect_refused([&] { ops_->pack_columns(t(DType::u8, {1}), indices); }, "pack_columns", "(1, 3)");
+  expect_refused(
+      [&] {
+        ops_->unpack_columns(t(DType::u16, {1, 9}), t(DType::u16, {1}));
+      },
+      "unpack_columns", "bits is u16");
+  expect_refused(
+      [&] {
+        ops_->inverse_cholesky(f32({3, 3}), f32({3, 2}));
+      },
+      "inverse_cholesky", "(3, 3)");
+  expect_refused([&] { ops_->cast(t(DType::f16, {3}), i32({3})); }, "cast", "x is i32");
+}
+
 TEST_F(Contract, OfElementwiseOps) {
   expect_refused([&] { ops_->add(f32({3}), f32({3}), f32({4})); }, "add", "b is f32 (4)");
   const Tensor x = f32({4});

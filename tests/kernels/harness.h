@@ -41,17 +41,24 @@ inline double rounded(double x, DType t) {
   return x;
 }
 
+constexpr bool is_integer(DType t) { return t == DType::i32 || t == DType::u16 || t == DType::u8; }
+
 inline std::vector<std::byte> encode(const std::vector<double>& values, DType t) {
   std::vector<std::byte> bytes(values.size() * size_of(t));
   for (size_t i = 0; i < values.size(); ++i) {
     std::byte* at = bytes.data() + i * size_of(t);
     const auto f = static_cast<float>(values[i]);
     const bfloat16 h(f);
-    const auto integer = is_float(t) ? 0 : static_cast<int32_t>(values[i]);
+    const auto integer = is_integer(t) ? static_cast<int32_t>(values[i]) : 0;
     if (t == DType::f64) std::memcpy(at, &values[i], 8);
     if (t == DType::f32) std::memcpy(at, &f, 4);
     if (t == DType::bf16) std::memcpy(at, &h, 2);
-    if (!is_float(t)) std::memcpy(at, &integer, size_of(t));  // little-endian
+    if (is_integer(t)) std::memcpy(at, &integer, size_of(t));  // little-endian
+    if (t == DType::f16) {
+      const float16 half(f);
+      std::memcpy(at, &half, 2);
+    }
+    if (t == DType::f8_e4m3) *at = static_cast<std::byte>(float8_e4m3(f).bits);
   }
   return bytes;
 }
@@ -67,7 +74,14 @@ inline std::vector<double> decode(const std::vector<std::byte>& bytes, DType t) 
     if (t == DType::f32) std::memcpy(&f, at, 4), values[i] = static_cast<double>(f);
     if (t == DType::bf16)
       std::memcpy(&h, at, 2), values[i] = static_cast<double>(static_cast<float>(h));
-    if (!is_float(t)) std::memcpy(&integer, at, size_of(t)), values[i] = integer;
+    if (is_integer(t)) std::memcpy(&integer, at, size_of(t)), values[i] = integer;
+    if (t == DType::f16) {
+      float16 half;
+      std::memcpy(&half, at, 2), values[i] = static_cast<double>(static_cast<float>(half));
+    }
+    if (t == DType::f8_e4m3)
+      values[i] =
+          static_cast<double>(static_cast<float>(float8_e4m3::of(static_cast<uint8_t>(*at))));
   }
   return values;
 }
@@ -116,10 +130,16 @@ class Runner {
   Tensor integers(Shape shape, const std::vector<int>& values, DType dtype = DType::i32) {
     return place(shape, dtype, std::vector<double>(values.begin(), values.end()), 0);
   }
-  // An output of integers, which must be equal to the reference's; 77 before.
-  Tensor integer_output(const std::string& name, Shape shape, DType dtype) {
-    const std::vector<double> before(static_cast<size_t>(shape.elements()), 77);
-    return watch(name, place(shape, dtype, before, 0), kExact);
+  // An operand of the same type on both backends: what a message holds. Without values an output, which must be equal bit for bit.
+  Tensor stored(Shape shape, DType dtype, const std::vector<double>& values) {
+    return place(shape, dtype, values, 0);
+  }
+  Tensor stored_output(const std::string& name, Shape shape, DType dtype) {
+    const double poison = is_integer(dtype) ? 77.0 : std::numeric_limits<double>::quiet_NaN();
+    return watch(
+        name,
+        place(shape, dtype, std::vector<double>(static_cast<size_t>(shape.elements()), poison), 0),
+        kExact);
   }
   // An output: poisoned, or random where the op adds to it or works in place.
   Tensor output(const std::string& name, Shape shape, Kind kind, Tolerance tolerance,

@@ -39,6 +39,42 @@ TEST(Exponential, EndsCleanly) {
   EXPECT_TRUE(std::isnan(exponential_of(std::numeric_limits<float>::quiet_NaN())));
 }
 
+// Every finite value of a type of storage is what its own bits round to, and between two neighbours the nearer one is chosen, of a tie
+// the even one.
+template <class T, class Bits>
+void expect_nearest_even(Bits largest) {
+  const auto value = [](unsigned bits) {
+    T x;
+    x.bits = static_cast<Bits>(bits);
+    return static_cast<float>(x);
+  };
+  for (unsigned bits = 0; bits < largest; ++bits) {
+    const float low = value(bits), high = value(bits + 1), middle = low + (high - low) / 2;
+    ASSERT_EQ(T(low).bits, bits);
+    ASSERT_EQ(T(-low).bits, bits | 1u << (8 * sizeof(Bits) - 1));
+    ASSERT_EQ(T(middle).bits, bits % 2 == 0 ? bits : bits + 1);
+    ASSERT_EQ(T(std::nextafter(middle, low)).bits, bits);
+    ASSERT_EQ(T(std::nextafter(middle, high)).bits, bits + 1);
+  }
+}
+
+TEST(Float16, RoundsToNearestEvenAndOverflows) {
+  expect_nearest_even<float16, uint16_t>(0x7bff);
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(static_cast<float>(float16(65504.0f)), 65504.0f);
+  EXPECT_EQ(static_cast<float>(float16(65519.0f)), 65504.0f);
+  EXPECT_EQ(static_cast<float>(float16(-65520.0f)), -kInfinity);
+  EXPECT_EQ(static_cast<float>(float16(kInfinity)), kInfinity);
+  EXPECT_TRUE(std::isnan(static_cast<float>(float16(std::nanf("")))));
+}
+
+TEST(Float8, RoundsToNearestEvenAndSaturates) {
+  expect_nearest_even<float8_e4m3, uint8_t>(0x7e);
+  for (const float x : {448.0f, 460.0f, 1e30f, std::numeric_limits<float>::infinity()})
+    EXPECT_EQ(static_cast<float>(float8_e4m3(x)), 448.0f);
+  EXPECT_TRUE(std::isnan(static_cast<float>(float8_e4m3(std::nanf("")))));
+}
+
 // All 2^16 upper halves with low halves around the ties, through the lanes of every instruction
 // set.
 TEST(Bfloat16, RoundsToNearestEvenInEveryInstructionSet) {

@@ -20,7 +20,7 @@ inline std::vector<Case> vq_search_cases() {
     cases.push_back({Op::vq_encode, "vq_encode" + sizes, [=](Runner& run) {
                        const Tensor z = run.input({N, r}, Kind::statistic),
                                     codebook = run.input({K, r}, Kind::statistic);
-                       run.ops.vq_encode(run.integer_output("index", index, DType::u16), z,
+                       run.ops.vq_encode(run.stored_output("index", index, DType::u16), z,
                                          codebook);
                      }});
     // Of equal codes the lowest: every code is there twice, and latents are codes.
@@ -32,7 +32,7 @@ inline std::vector<Case> vq_search_cases() {
                                static_cast<double>((k / 2 * 3 + c) % 11);
                        for (int64_t i = 0; i < N * r; ++i)
                          z.push_back(rows[static_cast<size_t>((i / r * 5 % K) * r + i % r)]);
-                       run.ops.vq_encode(run.integer_output("index", index, DType::u16),
+                       run.ops.vq_encode(run.stored_output("index", index, DType::u16),
                                          run.input({N, r}, Kind::statistic, z),
                                          run.input({K, r}, Kind::statistic, rows));
                      }});
@@ -111,11 +111,11 @@ inline std::vector<Case> vq_codebook_cases() {
         bytes.push_back(static_cast<int>((i * 73 + 11) & 255));
       const auto size = static_cast<int64_t>(bytes.size());
       cases.push_back({Op::pack_bits, text("pack_bits n bits", {n, bits}), [=](Runner& run) {
-                         run.ops.pack_bits(run.integer_output("bytes", {size}, DType::u8),
+                         run.ops.pack_bits(run.stored_output("bytes", {size}, DType::u8),
                                            run.integers({n}, values, DType::u16), bits);
                        }});
       cases.push_back({Op::unpack_bits, text("unpack_bits n bits", {n, bits}), [=](Runner& run) {
-                         run.ops.unpack_bits(run.integer_output("values", {n}, DType::u16),
+                         run.ops.unpack_bits(run.stored_output("values", {n}, DType::u16),
                                              run.integers({size}, bytes, DType::u8), bits);
                        }});
     }

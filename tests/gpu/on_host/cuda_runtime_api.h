@@ -2,6 +2,7 @@
 // are empty, kernels run when they are launched (grid.h).
 #pragma once
 
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
@@ -79,6 +80,7 @@ inline int __any_sync(unsigned, int predicate) {
   return 0;
 }
 inline int __all_sync(unsigned, int predicate) { return __any_sync(~0u, predicate == 0) == 0; }
+inline int __popc(unsigned bits) { return std::popcount(bits); }
 inline unsigned __ballot_sync(unsigned, int predicate) {
   unsigned bits = 0, bit = 1;
   for (const int p : cuda_on_host::all_lanes(predicate)) {
