@@ -48,6 +48,8 @@ enum class Op : uint8_t {
   add,
   axpy,
   scale,
+  combine,
+  normalise,
   cast,
   fill,
   sum,
@@ -56,6 +58,7 @@ enum class Op : uint8_t {
   clip_factor,
   adamw,
   adamw_rows,
+  momentum,
   random_normal,
   put_rows,
   vq_encode,
@@ -246,6 +249,11 @@ class Backend {
   // y += alpha * x; float each, dtypes may differ; may not alias.
   void axpy(Tensor y, double alpha, Tensor x);
   void scale(Tensor y, double alpha);  // y *= alpha
+  // y = alpha * x + beta * z, or alpha * x where z is undefined; in S, rounded once. y, x one float dtype, z any; y may alias x or z.
+  void combine(Tensor y, double alpha, Tensor x, double beta, Tensor z);
+  // y = x / (factor * sqrt(sum_squares) + eps), the divisor computed in f64 and rounded to S; 0 where the divisor is 0. y, x T, y may
+  // alias x; sum_squares (1) f64 on every backend, on the device (no host synchronisation).
+  void normalise(Tensor y, Tensor x, Tensor sum_squares, double factor, double eps);
   // y = x with rounding to nearest even; any float dtypes, same dtype: copy; also any float <-> f16, and i32 <-> u16 and i32 -> i32 (token ids on
   // the wire; values in [0, 65536) for u16). Rows may be strided.
   void cast(Tensor y, Tensor x);
@@ -274,6 +282,11 @@ class Backend {
   // master, m, grad (R,C) S; compute (R,C) T, as above; v (R) S. The mean: lanes of a row in fixed order.
   void adamw_rows(Tensor master, Tensor compute, Tensor m, Tensor v, Tensor grad, Tensor grad_scale,
                   const AdamWParameters& p);
+  // An exponential mean of gradients and what an optimizer makes its step of, in S:
+  //   g = grad * grad_scale[0]; m = beta m + (1-beta) g; update = round_T(nesterov ? beta m + (1-beta) g : m)
+  // update (n) T; m, grad S of the same shape; grad_scale (1) S. update may alias grad where T == S.
+  void momentum(Tensor update, Tensor m, Tensor grad, Tensor grad_scale, double beta,
+                bool nesterov);
 
   // ---- vector quantisation ----------------------------------------------------------------------------------------
   // A codebook (K,r) S holds K codes for each of G groups of s = r/G columns: code k of group g is columns [g s, (g+1) s) of row k
@@ -366,6 +379,8 @@ class Backend {
   virtual void do_add(Tensor y, Tensor a, Tensor b) = 0;
   virtual void do_axpy(Tensor y, double alpha, Tensor x) = 0;
   virtual void do_scale(Tensor y, double alpha) = 0;
+  virtual void do_combine(Tensor y, double alpha, Tensor x, double beta, Tensor z) = 0;
+  virtual void do_normalise(Tensor y, Tensor x, Tensor sum_squares, double factor, double eps) = 0;
   virtual void do_cast(Tensor y, Tensor x) = 0;
   virtual void do_fill(Tensor y, double value) = 0;
   virtual void do_sum(Tensor out, Tensor x) = 0;
@@ -384,6 +399,8 @@ class Backend {
   virtual void do_vq_centroids(Tensor y, Tensor sum, Tensor count, Tensor rows) = 0;
   virtual void do_pack_bits(Tensor bytes, Tensor values, int bits) = 0;
   virtual void do_unpack_bits(Tensor values, Tensor bytes, int bits) = 0;
+  virtual void do_momentum(Tensor update, Tensor m, Tensor grad, Tensor grad_scale, double beta,
+                           bool nesterov) = 0;
   virtual void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) = 0;
   virtual void do_quantize_rows(Tensor q, Tensor scale, Tensor x, Quantization kind, int64_t group,
                                 const Rounding& rounding) = 0;

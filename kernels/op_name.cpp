@@ -43,6 +43,10 @@ const char* name_of(Op op) {
       return "axpy";
     case Op::scale:
       return "scale";
+    case Op::combine:
+      return "combine";
+    case Op::normalise:
+      return "normalise";
     case Op::cast:
       return "cast";
     case Op::fill:
@@ -59,6 +63,8 @@ const char* name_of(Op op) {
       return "adamw";
     case Op::adamw_rows:
       return "adamw_rows";
+    case Op::momentum:
+      return "momentum";
     case Op::random_normal:
       return "random_normal";
     case Op::put_rows:

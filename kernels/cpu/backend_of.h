@@ -10,6 +10,7 @@
 #include "kernels/cpu/cross_entropy.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/momentum.h"
 #include "kernels/cpu/plain.h"
 #include "kernels/cpu/rmsnorm.h"
 #include "kernels/cpu/rope.h"
@@ -86,6 +87,12 @@ class BackendOf final : public HostBackend {
   void do_add(Tensor y, Tensor a, Tensor b) override { cpu::add<V>(y, a, b, threads_); }
   void do_axpy(Tensor y, double alpha, Tensor x) override { cpu::axpy<V>(y, alpha, x, threads_); }
   void do_scale(Tensor y, double alpha) override { cpu::scale<V>(y, alpha, threads_); }
+  void do_combine(Tensor y, double alpha, Tensor x, double beta, Tensor z) override {
+    cpu::combine<V>(y, alpha, x, beta, z, threads_);
+  }
+  void do_normalise(Tensor y, Tensor x, Tensor sum_squares, double factor, double eps) override {
+    cpu::normalise<V>(y, x, sum_squares, factor, eps, threads_);
+  }
   void do_cast(Tensor y, Tensor x) override { cpu::cast<V>(y, x, threads_); }
   void do_fill(Tensor y, double value) override { cpu::fill<V>(y, value, threads_); }
   void do_sum(Tensor out, Tensor x) override {
@@ -132,6 +139,10 @@ class BackendOf final : public HostBackend {
   }
   void do_unpack_bits(Tensor values, Tensor bytes, int bits) override {
     cpu::unpack_bits(values, bytes, bits, threads_);
+  }
+  void do_momentum(Tensor update, Tensor m, Tensor grad, Tensor grad_scale, double beta,
+                   bool nesterov) override {
+    cpu::momentum<V>(update, m, grad, grad_scale, beta, nesterov, threads_);
   }
   void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) override {
     cpu::random_normal(y, rng, stream, stddev, threads_);

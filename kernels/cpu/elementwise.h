@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/cpu/codec.h"
 #include "kernels/cpu/lanes.h"
@@ -59,6 +60,45 @@ void scale(Tensor y, double alpha, int threads) {
       auto* out = y.as<decltype(element)>() + begin;
       for_groups(end - begin, [&](int64_t i, auto lanes) {
         store(out + i, load<V>(out + i, lanes) * factor, lanes);
+      });
+    });
+  });
+}
+
+template <class V>
+void combine(Tensor y, double alpha, Tensor x, double beta, Tensor z, int threads) {
+  const V of_x = V::set1(static_cast<float>(alpha)), of_z = V::set1(static_cast<float>(beta));
+  by_type(y.dtype, [&](auto element) {
+    by_type(z.dtype, [&](auto z_element) {
+      for_chunks(threads, y.elements(), [&](int64_t begin, int64_t end) {
+        auto* out = y.as<decltype(element)>() + begin;
+        const auto* in = x.as<const decltype(element)>() + begin;
+        if (!z.defined()) {
+          for_groups(end - begin, [&](int64_t i, auto lanes) {
+            store(out + i, of_x * load<V>(in + i, lanes), lanes);
+          });
+          return;
+        }
+        const auto* other = z.as<const decltype(z_element)>() + begin;
+        for_groups(end - begin, [&](int64_t i, auto lanes) {
+          store(out + i, fma(of_x, load<V>(in + i, lanes), of_z * load<V>(other + i, lanes)),
+                lanes);
+        });
+      });
+    });
+  });
+}
+
+template <class V>
+void normalise(Tensor y, Tensor x, Tensor sum_squares, double factor, double eps, int threads) {
+  const auto norm = static_cast<float>(factor * std::sqrt(*sum_squares.as<const double>()) + eps);
+  const V divisor = V::set1(norm);
+  by_type(y.dtype, [&](auto element) {
+    for_chunks(threads, y.elements(), [&](int64_t begin, int64_t end) {
+      auto* out = y.as<decltype(element)>() + begin;
+      const auto* in = x.as<const decltype(element)>() + begin;
+      for_groups(end - begin, [&](int64_t i, auto lanes) {
+        store(out + i, norm == 0 ? V::zero() : load<V>(in + i, lanes) / divisor, lanes);
       });
     });
   });

@@ -69,6 +69,8 @@ class CudaBackend final : public Backend {
   void do_add(Tensor y, Tensor a, Tensor b) override;
   void do_axpy(Tensor y, double alpha, Tensor x) override;
   void do_scale(Tensor y, double alpha) override;
+  void do_combine(Tensor y, double alpha, Tensor x, double beta, Tensor z) override;
+  void do_normalise(Tensor y, Tensor x, Tensor sum_squares, double factor, double eps) override;
   void do_cast(Tensor y, Tensor x) override;
   void do_fill(Tensor y, double value) override;
   void do_sum(Tensor out, Tensor x) override;
@@ -88,6 +90,8 @@ class CudaBackend final : public Backend {
   void do_vq_centroids(Tensor y, Tensor sum, Tensor count, Tensor rows) override;
   void do_pack_bits(Tensor bytes, Tensor values, int bits) override;
   void do_unpack_bits(Tensor values, Tensor bytes, int bits) override;
+  void do_momentum(Tensor update, Tensor m, Tensor grad, Tensor grad_scale, double beta,
+                   bool nesterov) override;
   void do_random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev) override;
   void do_quantize_rows(Tensor q, Tensor scale, Tensor x, Quantization kind, int64_t group,
                         const Rounding& rounding) override;

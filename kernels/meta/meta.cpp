@@ -52,6 +52,8 @@ class MetaBackend final : public Backend {
   void do_add(Tensor, Tensor, Tensor) override {}
   void do_axpy(Tensor, double, Tensor) override {}
   void do_scale(Tensor, double) override {}
+  void do_combine(Tensor, double, Tensor, double, Tensor) override {}
+  void do_normalise(Tensor, Tensor, Tensor, double, double) override {}
   void do_cast(Tensor, Tensor) override {}
   void do_fill(Tensor, double) override {}
   void do_sum(Tensor, Tensor) override {}
@@ -69,6 +71,7 @@ class MetaBackend final : public Backend {
   void do_vq_centroids(Tensor, Tensor, Tensor, Tensor) override {}
   void do_pack_bits(Tensor, Tensor, int) override {}
   void do_unpack_bits(Tensor, Tensor, int) override {}
+  void do_momentum(Tensor, Tensor, Tensor, Tensor, double, bool) override {}
   void do_random_normal(Tensor, const Philox&, uint64_t, double) override {}
   void do_quantize_rows(Tensor, Tensor, Tensor, Quantization, int64_t, const Rounding&) override {}
   void do_dequantize_rows(Tensor, Tensor, Tensor, Quantization, int64_t) override {}

@@ -1,4 +1,4 @@
-// y = a + b, y += alpha x, y = alpha y, y = round(x), y = value; sum of x and of x^2; normal random
+// y = a + b, y += alpha x, y = alpha y, y = alpha x + beta z, y = x / norm, y = round(x), y = value; sum of x and of x^2; normal random
 // numbers by index.
 #include <cmath>
 
@@ -32,6 +32,18 @@ void ReferenceBackend::do_axpy(Tensor y, double alpha, Tensor x) {
 
 void ReferenceBackend::do_scale(Tensor y, double alpha) {
   for (int64_t i = 0; i < y.elements(); ++i) set(flat(y), alpha * get(flat(y), i), i);
+}
+
+void ReferenceBackend::do_combine(Tensor y, double alpha, Tensor x, double beta, Tensor z) {
+  for (int64_t i = 0; i < y.elements(); ++i)
+    set(flat(y), alpha * get(flat(x), i) + (z.defined() ? beta * get(flat(z), i) : 0.0), i);
+}
+
+void ReferenceBackend::do_normalise(Tensor y, Tensor x, Tensor sum_squares, double factor,
+                                    double eps) {
+  const double divisor = factor * std::sqrt(get(sum_squares, 0)) + eps;
+  for (int64_t i = 0; i < y.elements(); ++i)
+    set(flat(y), divisor == 0 ? 0.0 : get(flat(x), i) / divisor, i);
 }
 
 void ReferenceBackend::do_cast(Tensor y, Tensor x) {

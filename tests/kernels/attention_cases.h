@@ -6,6 +6,7 @@
 #include "kernels/reference/reference.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/codec_cases.h"
+#include "tests/kernels/step_cases.h"
 #include "tests/kernels/vq_cases.h"
 
 namespace strait::testing {
@@ -234,8 +235,9 @@ inline std::vector<Case> all_cases() {
   for (const auto& part :
        {matmul_cases(), rmsnorm_cases(), rope_cases(), swiglu_cases(), activation_cases(),
         attention_cases(), row_cases(), cross_entropy_cases(), elementwise_cases(),
-        reduction_cases(), adamw_cases(), vq_search_cases(), vq_codebook_cases(),
-        quantization_cases(), entry_cases(), inverse_cholesky_cases()})
+        reduction_cases(), adamw_cases(), combine_cases(), normalise_cases(), momentum_cases(),
+        vq_search_cases(), vq_codebook_cases(), quantization_cases(), entry_cases(),
+        inverse_cholesky_cases()})
     cases.insert(cases.end(), part.begin(), part.end());
   return cases;
 }

@@ -372,6 +372,21 @@ TEST_F(Contract, OfAdamW) {
   expect_refused([&] { ops_->adamw(master, master, m, v, grad, one, p); }, "adamw", "step is 0");
 }
 
+TEST_F(Contract, OfMatrixSteps) {
+  const Tensor x = f32({2, 3}), m = f32({2, 3}), one = f32({1}), squares = t(DType::f64, {1});
+  expect_refused(
+      [&] {
+        ops_->combine(x, 1, t(DType::bf16, {2, 3}), 1, m);
+      },
+      "combine", "x is bf16 (2, 3)");
+  expect_refused([&] { ops_->combine(x, 1, x, 1, f32({6})); }, "combine", "z is f32 (6)");
+  expect_refused([&] { ops_->normalise(x, x, one, 1, 0); }, "normalise", "sum_squares is f32");
+  expect_refused([&] { ops_->normalise(x, x, squares, 0, 0); }, "normalise", "factor is 0");
+  expect_refused([&] { ops_->momentum(x, x, m, one, 0.9, true); }, "momentum",
+                 "update shares memory with m");
+  expect_refused([&] { ops_->momentum(x, m, x, one, 1, true); }, "momentum", "beta is 1");
+}
+
 TEST(MetaBackend, ChecksAsTheOthersDoButNeedsNoMemory) {
   const auto meta = make_meta_backend();
   const Tensor y(nullptr, DType::bf16, {3, 4}), a(nullptr, DType::bf16, {3, 5}),

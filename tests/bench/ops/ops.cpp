@@ -309,6 +309,19 @@ void add_flat(int64_t n) {
                  g = o.random({rows, columns}, DType::f32), one = o.zeros({1}, DType::f32);
     return [=](Backend& ops) { ops.adamw_rows(p, c, m, v, g, one, {.lr = 1e-3}); };
   });
+  add(fmt::format("combine n={}", n), [=](Operands& o, DType t) -> Run {
+    const Tensor y = o.zeros({n}, t), x = o.random({n}, t), z = o.random({n}, t);
+    return [=](Backend& ops) { ops.combine(y, 0.5, x, -0.5, z); };
+  });
+  add(fmt::format("normalise n={}", n), [=](Operands& o, DType t) -> Run {
+    const Tensor y = o.zeros({n}, t), x = o.random({n}, t), squares = o.zeros({1}, DType::f64);
+    return [=](Backend& ops) { ops.normalise(y, x, squares, 1.0, 1.0); };
+  });
+  add(fmt::format("momentum n={}", n), [=](Operands& o, DType t) -> Run {
+    const Tensor u = o.zeros({n}, t), m = o.zeros({n}, DType::f32), g = o.random({n}, DType::f32),
+                 one = o.zeros({1}, DType::f32);
+    return [=](Backend& ops) { ops.momentum(u, m, g, one, 0.95, true); };
+  });
   add(fmt::format("random_normal n={}", n), [=](Operands& o, DType t) -> Run {
     const Tensor y = o.zeros({n}, t);
     return [=](Backend& ops) { ops.random_normal(y, strait::Philox{1}, 0, 1.0); };
