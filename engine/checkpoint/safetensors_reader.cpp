@@ -181,6 +181,10 @@ std::string safetensors_dtype(DType dtype) {
       return "U16";
     case DType::u8:
       return "U8";
+    case DType::f16:
+      return "F16";
+    case DType::f8_e4m3:
+      return "F8_E4M3";
   }
   return "?";
 }
