@@ -64,6 +64,7 @@ void Communicator::all_reduce_sum(Tensor value, int first, int count, int32_t pu
   const auto pass_on = [&](int to) {
     Message message(pool, ops, {{DType::f64, value.shape}});
     add(message.section(0), value, {});
+    message.dense = message.bytes();  // whatever the method, the sum takes these
     send(to, tag, std::move(message));
   };
   if (rank() > first) {

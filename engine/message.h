@@ -45,7 +45,8 @@ class Message {
   // The exact size on the wire.
   Bytes bytes() const { return {bytes_}; }
 
-  // What method `none` would have sent at the run's precision instead: the numerator of the wire ratio. 0 for control traffic.
+  // What method `none` would have sent at the run's precision instead: the numerator of the wire ratio. 0 for control traffic of
+  // the codec's own; the message's own size where every method sends it.
   Bytes dense;
   // Synchronisation sections that ride along, in bytes (part of bytes()).
   Bytes sync;

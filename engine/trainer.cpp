@@ -256,6 +256,17 @@ DryRun dry_run(const TrainingConfig& config) {
   return result;
 }
 
+int64_t trainable_parameters(const TrainingConfig& config) {
+  MessagePool pool;
+  InProcess hub(config.pipeline, 1);
+  int64_t sum = 0;
+  for (int r = 0; r < config.pipeline; ++r)
+    sum += RankHost(config, r, make_meta_backend(), hub, pool, nullptr, nullptr)
+               .program.plan()
+               .parameters;
+  return sum;
+}
+
 void check_start(const Snapshot& state, const TrainingConfig& config) {
   const ModelShape &there = state.shape, &here = config.shape;
   const std::pair<const char*, int ModelShape::*> sizes[] = {

@@ -35,6 +35,9 @@ struct DryRun {
 };
 DryRun dry_run(const TrainingConfig& config);
 
+// Trainable parameters of all ranks, codecs included, as they declare them: what dry_run() says, without its step.
+int64_t trainable_parameters(const TrainingConfig& config);
+
 // What a run hands on while it runs. Called from the ranks' threads, one call at a time, in the order of the record.
 struct TrainingObserver {
   std::function<void(const record::StepLog&)> step;

@@ -76,7 +76,7 @@ void print_start(const TrainingJob& job, const fs::path& directory) {
                conversion_text(constraint_of(before), before.method.method, after));
   }
   fmt::print("boundaries        {}, {} a step, wire ratio {:.2f}x\n", c.method.method,
-             bytes_text(static_cast<double>(b.all())), b.wire_ratio());
+             bytes_text(static_cast<double>(b.all())), b.combined().wire_ratio());
   if (job.scenario.network.model != sim::NetworkModel::packet) return;
   const double packet = predict_packet_seconds(job.scenario, job.plan.step);
   fmt::print("packet model      about {} of host time, beside the training\n",

@@ -1,26 +1,59 @@
 // strait show SCENARIO.json: the resolved scenario, and what one step of it will be.
 #include <fmt/format.h>
 
+#include <optional>
+
 #include "engine/memory_plan.h"
 #include "sim/cli/commands.h"
-#include "sim/cli/data_source.h"
 #include "sim/cli/engine_bridge.h"
 #include "sim/cli/load.h"
 #include "sim/cli/prediction.h"
 #include "sim/cli/progress.h"
+#include "sim/cli/training_job.h"
+#include "sim/scenario/devices.h"
 
 namespace strait::cli {
 namespace {
 
 std::string gib(size_t bytes) { return bytes_text(static_cast<double>(bytes)); }
 
-void print_ranks(const record::RecordHeader& header) {
-  fmt::print("\n{:<5} {:<22} {:>14} {:>12} {:>12} {:>12}\n", "rank", "layers", "parameters",
-             "persistent", "frames", "scratch");
+uint64_t peak(const RankPlan& p) { return memory_needed({p}); }
+
+int64_t trained(const DryRun& plan) {
+  int64_t parameters = 0;
+  for (const RankPlan& p : plan.ranks) parameters += p.parameters;
+  return parameters;
+}
+
+// `plain`: of the uncompressed model; null where that is the model itself.
+void print_model(const TrainingConfig& config, const DryRun& plan, const DryRun* plain) {
+  fmt::print(
+      "model             {} layers, width {}, heads {}/{} of {}, ffn {}, vocabulary {}, context "
+      "{}\n",
+      config.shape.layers, config.shape.width, config.shape.heads, config.shape.kv_heads,
+      config.shape.head_width, config.shape.ffn_width, config.shape.vocabulary,
+      config.shape.context);
+  const auto beside = [&](const auto& figure) {
+    return plain ? fmt::format("; uncompressed {}", figure(*plain)) : std::string();
+  };
+  const auto parameters = [](const DryRun& p) { return fmt::format("{}", trained(p)); };
+  const auto flops = [](const DryRun& p) { return fmt::format("{:.3e}", flops_of(p.step)); };
+  fmt::print("parameters        {} trained{}\n", parameters(plan), beside(parameters));
+  fmt::print("FLOPs per step    {}{}\n", flops(plan), beside(flops));
+  fmt::print("tokens per step   {}\n", plan.step.tokens);
+}
+
+void print_ranks(const record::RecordHeader& header, const DryRun& plan, const DryRun* plain) {
+  fmt::print("\n{:<5} {:<22} {:>14} {:>12} {:>12} {:>12} {:>12}{}\n", "rank", "layers",
+             "parameters", "persistent", "frames", "scratch", "peak",
+             plain ? "   uncompressed: parameters, peak" : "");
   for (size_t r = 0; r < header.ranks.size(); ++r) {
     const record::RankInfo& i = header.ranks[r];
-    fmt::print("{:<5} {:<22} {:>14} {:>12} {:>12} {:>12}\n", r, i.layers, i.parameters,
-               gib(i.persistent.count), gib(i.frames.count), gib(i.scratch.count));
+    fmt::print("{:<5} {:<22} {:>14} {:>12} {:>12} {:>12} {:>12}", r, i.layers, i.parameters,
+               gib(i.persistent.count), gib(i.frames.count), gib(i.scratch.count),
+               gib(peak(plan.ranks[r])));
+    if (plain) fmt::print(" {:>25} {:>7}", plain->ranks[r].parameters, gib(peak(plain->ranks[r])));
+    fmt::print("\n");
   }
 }
 
@@ -37,16 +70,38 @@ void print_memory(const scenario::Scenario& s, const TrainingConfig& config, con
              problem.empty() ? "" : "\n                  DOES NOT FIT: " + problem);
 }
 
+// "rank 12 of 256, for ratio 20", "" for a method without one.
+std::string rank_text(const TrainingConfig& config) {
+  const auto rank = make_method(config.method, config.shape, config.dtype)->rank();
+  if (!rank) return "";
+  return fmt::format(
+      ", rank {} of {}{}", *rank, config.shape.width,
+      config.method.ratio ? fmt::format(", for ratio {}", *config.method.ratio) : "");
+}
+
+// All figures are counted from the messages of the dry run.
 void print_bytes(const TrainingConfig& config, const record::StepLog& step) {
   const StepBytes b = bytes_of(step);
-  const auto rank = make_method(config.method, config.shape, config.dtype)->rank();
-  fmt::print("\nmethod            {}{}\n", config.method.method,
-             rank ? fmt::format(", rank {} of {}", *rank, config.shape.width) : "");
-  fmt::print("bytes per step    forward {}, backward {}, sync {}\n",
-             bytes_text(static_cast<double>(b.forward)),
-             bytes_text(static_cast<double>(b.backward)), bytes_text(static_cast<double>(b.sync)));
-  fmt::print("wire ratio        {:.2f}x against method none at {}\n", b.wire_ratio(),
-             config.dtype == DType::bf16 ? "bf16" : "fp32");
+  const auto text = [](uint64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
+  fmt::print("\nmethod            {}{}\n", config.method.method, rank_text(config));
+  fmt::print("bytes per step    forward {}, backward {}, sync {}\n", text(b.forward.payload),
+             text(b.backward.payload), text(b.sync()));
+  fmt::print(
+      "wire ratio        {:.2f}x with sync, forward {:.2f}x, backward {:.2f}x: against method none "
+      "at "
+      "{}\n",
+      b.combined().wire_ratio(), b.forward.wire_ratio(), b.backward.wire_ratio(),
+      config.dtype == DType::bf16 ? "bf16" : "fp32");
+}
+
+// devices.timing.link_free_step, and what it makes of the card.
+void print_devices(const scenario::Scenario& s, const record::RecordHeader& header,
+                   const record::StepLog& step) {
+  if (!s.devices.timing.link_free_step) return;
+  const double factor = scenario::link_free_factor(s, header, step);
+  fmt::print("devices           {}, so that a step without links takes {}\n",
+             scenario::make_devices(s, header, factor).front().description(),
+             duration_text(s.devices.timing.link_free_step->seconds()));
 }
 
 void print_time(const char* label, const sim::StepTiming& t, uint64_t tokens) {
@@ -65,23 +120,17 @@ void print_time(const char* label, const sim::StepTiming& t, uint64_t tokens) {
 }  // namespace
 
 int show_command(const std::string& file, const std::vector<std::string>& set) {
-  const scenario::Scenario s = load(file, set);
-  const TrainingConfig config = to_training(s, stated_vocabulary(s));
+  scenario::Scenario s = load(file, set);
+  const TrainingConfig config = planned_training(s, file);
+  write_matched_width(s, config);
   const DryRun plan = dry_run(config);
+  std::optional<DryRun> plain;
+  if (config.method.method != "none") plain = dry_run(planned_training(uncompressed(s), file));
+  const DryRun* beside = plain ? &*plain : nullptr;
   const record::RecordHeader header = make_header(config, BackendKind::meta, plan.ranks, "", "");
   fmt::print("{}\n\n", scenario::to_json(s).dump(2));
-  fmt::print(
-      "model             {} layers, width {}, heads {}/{} of {}, ffn {}, vocabulary {}, context "
-      "{}\n",
-      config.shape.layers, config.shape.width, config.shape.heads, config.shape.kv_heads,
-      config.shape.head_width, config.shape.ffn_width, config.shape.vocabulary,
-      config.shape.context);
-  int64_t trainable = 0;
-  for (const RankPlan& p : plan.ranks) trainable += p.parameters;
-  fmt::print("parameters        {} trained, {} in the uncompressed model\n", trainable,
-             parameter_count(config.shape));
-  fmt::print("tokens per step   {}\n", plan.step.tokens);
-  print_ranks(header);
+  print_model(config, plan, beside);
+  print_ranks(header, plan, beside);
   print_memory(s, config, plan);
   print_bytes(config, plan.step);
   fmt::print("\nschedule          {} with {} microbatches\n{}\n", config.schedule,
@@ -91,6 +140,7 @@ int show_command(const std::string& file, const std::vector<std::string>& set) {
     fmt::print("step time         devices.timing is \"measured\": known after the run\n");
     return kDone;
   }
+  print_devices(s, header, plan.step);
   const StepPrediction p = predict_step(s, header, plan.step);
   fmt::print("predicted with    {}\n",
              s.network.model == sim::NetworkModel::ideal ? "ideal" : "fluid");

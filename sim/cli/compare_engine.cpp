@@ -11,6 +11,7 @@
 #include "sim/cli/recording.h"
 #include "sim/cli/simulator.h"
 #include "sim/network/presets.h"
+#include "sim/scenario/devices.h"
 
 namespace strait::cli {
 namespace {
@@ -65,17 +66,35 @@ ComparisonRow replay(const fs::path& record_run, const fs::path& out, const scen
   return row;
 }
 
+// devices.timing.link_free_step is of the run itself: its uncompressed form, which computes more or less, gets the machines that
+// follow from it.
+void keep_speed(scenario::Scenario& plain, const scenario::Scenario& s,
+                const TrainingConfig& config) {
+  if (!s.devices.timing.link_free_step) return;
+  const DryRun plan = dry_run(config);
+  const double factor = scenario::link_free_factor(
+      s, make_header(config, BackendKind::meta, plan.ranks, "", ""), plan.step);
+  plain.devices.timing.link_free_step.reset();
+  plain.devices.ranks.clear();
+  for (int r = 0; r < s.parallel.ranks(); ++r) {
+    scenario::RankDevice rank{.rank = r};
+    for (const scenario::RankDevice& own : s.devices.ranks)
+      if (own.rank == r) rank = own;
+    if (!rank.device) rank.slowdown *= factor;
+    plain.devices.ranks.push_back(rank);
+  }
+}
+
 // Makes the record of the uncompressed method on the meta backend.
 scenario::Scenario record_uncompressed(const fs::path& directory, const scenario::Scenario& s,
                                        const TrainingConfig& config) {
-  scenario::Scenario plain = s;
-  plain.compression.pipeline.options = scenario::NoneOptions{};
+  scenario::Scenario plain = uncompressed(s);
+  keep_speed(plain, s, config);
   plain.devices.backend = scenario::Backend::meta;
   plain.training.steps = std::min(plain.training.steps, kUncompressedSteps);
   plain.training.optimizer.warmup_steps =
       std::min(plain.training.optimizer.warmup_steps, plain.training.steps);
   plain.training.evaluate_every = 0;
-  plain.training.phases.clear();
   plain.training.init_from.clear();
   plain.model.vocabulary = config.shape.vocabulary;
   const std::string what = "the uncompressed form of " + s.name;

@@ -14,6 +14,12 @@ scenario::ModelShape resolve_shape(const scenario::Model& model);
 // Throws std::invalid_argument for what the engine cannot do.
 TrainingConfig to_training(const scenario::Scenario& scenario, int vocabulary);
 
+// The same training with method none at the run's precision and the model's own FFN width; of phases the first.
+scenario::Scenario uncompressed(scenario::Scenario scenario);
+
+// Puts the FFN width that compression.match has found into the scenario; nothing where it does not match.
+void write_matched_width(scenario::Scenario& scenario, const TrainingConfig& config);
+
 // `automatic` becomes cuda where a device is, else cpu. Throws std::invalid_argument for cuda without a device.
 BackendKind to_backend(scenario::Backend backend);
 const char* name_of(BackendKind kind);

@@ -3,6 +3,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "engine/parameter_match.h"
 #include "sim/cli/engine_bridge.h"
 
 namespace strait::cli {
@@ -125,7 +126,21 @@ TrainingConfig to_training(const scenario::Scenario& s, int vocabulary) {
   if (const auto* bottleneck = std::get_if<scenario::ResbmOptions>(&p.options))
     set_bottleneck(c.method, *bottleneck);
   validate(c);
+  if (s.compression.match == scenario::Match::parameters)
+    c.shape.ffn_width = matched_ffn_width(c, s.compression.match_multiple);
   return c;
+}
+
+scenario::Scenario uncompressed(scenario::Scenario s) {
+  s.compression = {};
+  s.compression.pipeline.wire = s.devices.precision;
+  s.training.phases.clear();
+  return s;
+}
+
+void write_matched_width(scenario::Scenario& s, const TrainingConfig& config) {
+  if (s.compression.match == scenario::Match::parameters)
+    s.compression.ffn_width = config.shape.ffn_width;
 }
 
 BackendKind to_backend(scenario::Backend backend) {

@@ -19,9 +19,10 @@ scenario::Scenario with_shape(scenario::Scenario scenario,
   }
   if (!text.empty()) throw WrongInput{text};
   try {
-    to_training(scenario, scenario.model.preset.empty()
-                              ? 1
-                              : 0);  // an unstated vocabulary is the tokenizer's
+    // An unstated vocabulary is the tokenizer's: what depends on it is checked where that is known.
+    scenario::Scenario checked = scenario;
+    if (!checked.model.vocabulary) checked.compression.match = scenario::Match::none;
+    to_training(checked, checked.model.preset.empty() ? 1 : 0);
   } catch (const std::invalid_argument& e) {
     throw WrongInput{file + ": " + e.what()};
   }

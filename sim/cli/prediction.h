@@ -8,16 +8,27 @@
 
 namespace strait::cli {
 
-// Bytes of one step's messages.
-struct StepBytes {
-  uint64_t forward = 0, backward = 0, sync = 0, dense = 0;
-  int messages = 0;
-  uint64_t all() const { return forward + backward + sync; }
+// Bytes of messages of one kind: as sent, synchronisation sections that ride along in them, and what method none would have sent.
+struct KindBytes {
+  uint64_t payload = 0, sections = 0, dense = 0;
+  uint64_t all() const { return payload + sections; }
+  // As in summary.json (docs/metrics.md). 1 where nothing was sent.
   double wire_ratio() const {
     return all() == 0 ? 1.0 : static_cast<double>(dense) / static_cast<double>(all());
   }
 };
+// Bytes of one step's messages.
+struct StepBytes {
+  KindBytes forward, backward, control;
+  int messages = 0;
+  // Columns bytes_forward, bytes_backward and bytes_sync of steps.csv are forward.payload, backward.payload and this.
+  uint64_t sync() const { return forward.sections + backward.sections + control.all(); }
+  KindBytes combined() const;
+  uint64_t all() const { return combined().all(); }
+};
 StepBytes bytes_of(const record::StepLog& step);
+// Operations of one step on all ranks, codecs and update included.
+double flops_of(const record::StepLog& step);
 
 struct StepPrediction {
   sim::StepTiming first, steady;  // the first step, with cold connections, and the third

@@ -17,14 +17,37 @@ StepBytes bytes_of(const record::StepLog& step) {
       const auto* send = std::get_if<record::Send>(&e.action);
       if (send == nullptr) continue;
       ++b.messages;
-      b.dense += send->dense.count;
-      b.sync += send->sync.count;
-      (send->kind == record::MessageKind::forward    ? b.forward
-       : send->kind == record::MessageKind::backward ? b.backward
-                                                     : b.sync) += send->payload.count;
+      KindBytes& kind = send->kind == record::MessageKind::forward    ? b.forward
+                        : send->kind == record::MessageKind::backward ? b.backward
+                                                                      : b.control;
+      kind.payload += send->payload.count;
+      kind.sections += send->sync.count;
+      kind.dense += send->dense.count;
     }
   }
   return b;
+}
+
+KindBytes StepBytes::combined() const {
+  KindBytes sum;
+  for (const KindBytes& kind : {forward, backward, control}) {
+    sum.payload += kind.payload;
+    sum.sections += kind.sections;
+    sum.dense += kind.dense;
+  }
+  return sum;
+}
+
+double flops_of(const record::StepLog& step) {
+  double flops = 0;
+  for (const record::RankLog& rank : step.ranks) {
+    for (const record::Entry& e : rank.entries) {
+      if (const auto* c = std::get_if<record::Compute>(&e.action)) {
+        for (const record::OpWork& op : c->ops) flops += static_cast<double>(op.flops);
+      }
+    }
+  }
+  return flops;
 }
 
 StepPrediction predict_step(const scenario::Scenario& s, const record::RecordHeader& header,
@@ -37,20 +60,13 @@ StepPrediction predict_step(const scenario::Scenario& s, const record::RecordHea
   for (size_t i = 0; i < steps.size(); ++i) steps[i].step = static_cast<int64_t>(i) + 1;
   record::RecordHeader h = header;
   h.meta = true;
-  auto timings = sim::simulate(h, steps, scenario::make_devices(s, h), *network);
+  const auto devices = scenario::make_devices(s, h, scenario::link_free_factor(s, h, step));
+  auto timings = sim::simulate(h, steps, devices, *network);
   return {std::move(timings.front()), std::move(timings.back())};
 }
 
 double predict_training_seconds(const TrainingConfig& config, const record::StepLog& step,
                                 int host_threads) {
-  double flops = 0;
-  for (const record::RankLog& rank : step.ranks) {
-    for (const record::Entry& e : rank.entries) {
-      if (const auto* c = std::get_if<record::Compute>(&e.action)) {
-        for (const record::OpWork& op : c->ops) flops += static_cast<double>(op.flops);
-      }
-    }
-  }
   // A 256^3 product, best of five: what the machine gives on one thread right now.
   auto ops = make_cpu_backend(1);
   constexpr int64_t n = 256;
@@ -67,7 +83,7 @@ double predict_training_seconds(const TrainingConfig& config, const record::Step
   }
   const double rate = 2.0 * n * n * n / best;
   // Small models spend about as much time between the products as in them.
-  return 2.0 * flops * static_cast<double>(config.steps) /
+  return 2.0 * flops_of(step) * static_cast<double>(config.steps) /
          (rate * std::min(host_threads, config.pipeline));
 }
 

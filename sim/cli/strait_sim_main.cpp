@@ -194,6 +194,22 @@ class FrameSource {
   bool alive_;
 };
 
+// The devices of the run. What they are like may depend on the record's first step: the frames read up to it go to `ahead`.
+std::vector<sim::Device> devices_of(const scenario::Scenario& scenario,
+                                    const record::RecordHeader& header, FrameSource& frames,
+                                    std::vector<record::Frame>& ahead) {
+  double factor = 1.0;
+  if (scenario.devices.timing.link_free_step)
+    while (std::optional<record::Frame> frame = frames.next()) {
+      ahead.push_back(std::move(*frame));
+      const auto* step = std::get_if<record::StepLog>(&ahead.back());
+      if (step == nullptr) continue;
+      factor = scenario::link_free_factor(scenario, header, *step);
+      break;
+    }
+  return scenario::make_devices(scenario, header, factor);
+}
+
 int simulate_run(const Arguments& arguments) {
   const scenario::Scenario scenario = read_scenario(arguments);
   const auto reader = open_record(arguments);
@@ -216,7 +232,8 @@ int simulate_run(const Arguments& arguments) {
     throw WrongInput{
         fmt::format("{}/record/log.strait: the record holds no step", arguments.run_directory)};
   }
-  const std::vector<sim::Device> devices = scenario::make_devices(scenario, header);
+  std::vector<record::Frame> ahead;
+  const std::vector<sim::Device> devices = devices_of(scenario, header, frames, ahead);
   const auto network = make_network(scenario.network, static_cast<int>(header.ranks.size()));
   std::filesystem::create_directories(arguments.out);
   const cli::DirectoryLock lock(arguments.out, std::chrono::seconds(30));
@@ -230,6 +247,7 @@ int simulate_run(const Arguments& arguments) {
     on_step = [&](const sim::StepTiming& step) { print_progress(step, tokens); };
   sim::Replay replay(header, devices, *network, trace_options(scenario, devices, arguments),
                      {.host_seconds = arguments.patience}, on_step);
+  for (record::Frame& frame : ahead) replay.accept(std::move(frame));
   while (std::optional<record::Frame> frame = frames.next()) replay.accept(std::move(*frame));
   const nlohmann::ordered_json summary = replay.finish(/*simulate_rest=*/!interrupted());
   if (arguments.progress) print_line({{"summary", summary}});

@@ -70,7 +70,7 @@ sweep::Resolver training_resolver(const std::string& file, bool with_data, bool 
       estimate(training, job.config(), job.backend, job.plan, seconds());
     } else {
       training.scenario = shaped;
-      const TrainingConfig config = to_training(shaped, stated_vocabulary(shaped));
+      const TrainingConfig config = planned_training(shaped, place);
       const DryRun plan = dry_run(config);
       estimate(training, config, kind_of(shaped, place), plan, seconds());
     }

@@ -15,7 +15,7 @@ namespace strait::cli {
 
 struct TrainingJob {
   scenario::Scenario
-      scenario;  // with the backend that runs and the vocabulary that the tokenizer gives
+      scenario;  // with the backend that runs, the vocabulary that the tokenizer gives, the FFN width that match finds
   BackendKind backend = BackendKind::cpu;
   std::vector<OpenedData> data;       // of each phase; empty on the meta backend
   std::vector<TrainingPhase> phases;  // at least one
@@ -30,6 +30,9 @@ struct TrainingJob {
 // `file` is named in errors; `notice` gets a line for whatever takes long. Throws WrongInput.
 TrainingJob prepare_training(scenario::Scenario scenario, const std::string& file,
                              const std::function<void(const std::string&)>& notice);
+
+// The configuration as far as it is known without touching the data. `file` is named in errors. Throws WrongInput.
+TrainingConfig planned_training(const scenario::Scenario& scenario, const std::string& file);
 
 // Throws WrongInput where training takes more memory than is free on this machine; names the largest microbatch that fits.
 void check_memory(const TrainingJob& job, const std::string& file);

@@ -97,7 +97,16 @@ TrainingJob prepare_training(scenario::Scenario scenario, const std::string& fil
                                  : job.backend == BackendKind::meta ? scenario::Backend::meta
                                                                     : scenario::Backend::cpu;
   job.scenario.model.vocabulary = job.config().shape.vocabulary;
+  write_matched_width(job.scenario, job.config());
   return job;
+}
+
+TrainingConfig planned_training(const scenario::Scenario& scenario, const std::string& file) {
+  try {
+    return to_training(scenario, stated_vocabulary(scenario));
+  } catch (const std::invalid_argument& e) {
+    throw WrongInput{fmt::format("{}: {}", file, e.what())};
+  }
 }
 
 void check_memory(const TrainingJob& job, const std::string& file) {

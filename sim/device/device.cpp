@@ -64,7 +64,9 @@ Nanoseconds Device::nanoseconds(const record::Compute& compute) const {
 
 std::string Device::description() const {
   const std::string base = card_ ? std::string(card_->name) : "measured";
-  return factor_ == 1.0 ? base : fmt::format("{}, {}x slower", base, factor_);
+  if (factor_ == 1.0) return base;
+  return factor_ > 1 ? fmt::format("{}, {:.4g}x slower", base, factor_)
+                     : fmt::format("{}, {:.4g}x faster", base, 1 / factor_);
 }
 
 }  // namespace strait::sim

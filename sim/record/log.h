@@ -65,8 +65,9 @@ struct Send {
   int32_t microbatch = -1;
   Bytes payload;  // bytes of the encoded message, header of ours included, without `sync`
   Bytes sync;     // bytes of synchronisation sections that ride along
-  Bytes
-      dense;  // what method `none` would have sent at the run's precision (0 for kind sync): numerator of the wire ratio
+  // What method `none` would have sent at the run's precision: numerator of the wire ratio. Of kind sync: 0 where the message
+  // is the method's own, `payload` where every method sends it (the sum of the clip norm).
+  Bytes dense;
   bool operator==(const Send&) const = default;
 };
 

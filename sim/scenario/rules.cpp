@@ -127,7 +127,24 @@ void check_parallel(const Scenario& scenario, Rules& rules) {
                   "entries that add up to the model's layers");
 }
 
+// The FFN keeps its width on the way, so its method must stay, too.
+void check_match(const Scenario& scenario, Rules& rules) {
+  if (scenario.compression.match == Match::none) {
+    rules.require(!scenario.compression.ffn_width, "/compression/ffn_width", {"/compression/match"},
+                  "a width beside \"match\": \"none\"",
+                  "\"match\": \"parameters\"; the model's own width is model.ffn_width");
+    return;
+  }
+  for (const Phase& phase : scenario.training.phases)
+    for (const auto& [path, value] : phase.set.items())
+      rules.require(!path.starts_with("compression.pipeline"), "/compression/match",
+                    {"/training/phases"},
+                    fmt::format("\"parameters\", but a phase sets \"{}\"", path),
+                    "\"none\", or phases that leave the method alone: the FFN keeps its width");
+}
+
 void check_compression(const Scenario& scenario, Rules& rules) {
+  check_match(scenario, rules);
   const std::optional<int> rank = scenario.compression.pipeline.rank();
   if (rank && scenario.model.width)
     rules.require(*rank <= *scenario.model.width, "/compression/pipeline/rank", {"/model/width"},
@@ -221,6 +238,8 @@ void check_devices(const Scenario& scenario, Rules& rules) {
   rules.require(devices.backend != Backend::meta || !devices.timing.measured, "/devices/timing",
                 {"/devices/backend"}, "\"measured\" on the meta backend, which computes nothing",
                 "{\"device\": name}");
+  rules.require(devices.timing.link_free_step != Nanoseconds{0}, "/devices/timing/link_free_step",
+                {}, "0 s", "a duration above 0");
   std::set<int> seen;
   for (size_t i = 0; i < devices.ranks.size(); ++i) {
     const RankDevice& rank = devices.ranks[i];

@@ -156,8 +156,15 @@ struct PipelineCompression {
   std::optional<double> ratio() const;
 };
 
+// none: the model has the FFN width that it states. parameters: the width at which it has as many trainable parameters as
+// the uncompressed model of that width.
+enum class Match { none, parameters };
+
 struct Compression {
   PipelineCompression pipeline;
+  Match match = Match::none;
+  int match_multiple = 1;        // of which the width is a multiple
+  std::optional<int> ffn_width;  // what `match` found, in a resolved scenario; never read
 };
 
 enum class Backend { automatic, cpu, cuda, meta };
@@ -174,6 +181,8 @@ struct Timing {
   bool measured = false;
   DeviceModel device;                // unused when measured
   std::optional<double> efficiency;  // share of the card's peak, (0, 1]; unset: the card's own
+  // What a step takes where links take no time; the card's times are scaled to it.
+  std::optional<Nanoseconds> link_free_step;
 };
 
 // One rank that differs from the others.

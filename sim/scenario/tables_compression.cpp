@@ -167,11 +167,25 @@ std::optional<double> PipelineCompression::ratio() const {
 
 Object<Compression> compression_table() {
   Object<Compression> table("compression", "How messages between ranks are made smaller.");
-  table.field("pipeline", &Compression::pipeline,
-              tagged("method", "The codec at the pipeline's boundaries.",
-                     std::vector<Alternative<PipelineCompression>>{
-                         none_method(), subspace_method(), resbm_method(), frozen_method()}),
-              "The codec at the pipeline's boundaries; each method has its own options.");
+  table
+      .field("pipeline", &Compression::pipeline,
+             tagged("method", "The codec at the pipeline's boundaries.",
+                    std::vector<Alternative<PipelineCompression>>{none_method(), subspace_method(),
+                                                                  resbm_method(), frozen_method()}),
+             "The codec at the pipeline's boundaries; each method has its own options.")
+      .field("match", &Compression::match,
+             one_of<Match>({{"none", Match::none}, {"parameters", Match::parameters}}),
+             "`parameters`: the FFN gets the width at which the model has as nearly as possible as "
+             "many trainable parameters as the uncompressed model with `model.ffn_width`.",
+             {.absent = "\"none\""})
+      .present_if([](const Compression& c) { return c.match != Match::none; })
+      .field("match_multiple", &Compression::match_multiple, integer(1, 1 << 16),
+             "With `match`: the FFN width is a multiple of this.", {.absent = "1"})
+      .present_if([](const Compression& c) { return c.match != Match::none; })
+      .field("ffn_width", &Compression::ffn_width, integer(1, 1 << 24),
+             "The width that `match` found: written into resolved scenarios, found again and not "
+             "read.",
+             {.absent = "found by match"});
   return table;
 }
 

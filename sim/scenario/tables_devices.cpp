@@ -103,6 +103,11 @@ Kind<Timing> timing_kind() {
       .field("efficiency", &Timing::efficiency, number({0, 1, true, false}),
              "Share of the card's peak that is reached.",
              {.absent = "the card's own", .replayable = true})
+      .field("link_free_step", &Timing::link_free_step, duration(Nanoseconds{600'000'000'000}),
+             "What a training step takes where links take no time, as somebody measured or "
+             "published it: all times of the card are scaled by the one factor that makes the "
+             "record's first step take this long.",
+             {.absent = "the card's times as they are", .replayable = true})
       .then([](Timing& timing) { timing.measured = false; });
   const auto measured = word<Timing>("measured", [](Timing& timing) { timing.measured = true; });
   return plain_or_object<Timing>(measured, table.kind(),

@@ -225,5 +225,69 @@ class Planning(Case):
         self.assertGreater(summary["tokens_per_s"], 0)
 
 
+class Sizes(Case):
+    """compression.match, and what show says of a compressed model beside the uncompressed one."""
+    matched = ("compression.match=parameters", "compression.match_multiple=4")
+
+    def parameters(self, run):
+        return sum(rank["parameters"] for rank in json.loads((run / "summary.json").read_text())["ranks"])
+
+    def test_a_matched_model_has_the_parameters_of_the_uncompressed_one(self):
+        plain = self.run_scenario("plain", "compression.pipeline={\"method\": \"none\"}")
+        narrow, wide = self.run_scenario("narrow"), self.run_scenario("wide", *self.matched)
+        resolved = json.loads((wide / "scenario.json").read_text())
+        width = resolved["compression"]["ffn_width"]
+        self.assertEqual(resolved["model"]["ffn_width"], 64)
+        self.assertEqual(width % 4, 0)
+        self.assertGreater(width, 64)
+        self.assertLess(self.parameters(narrow), 0.9 * self.parameters(plain))
+        # A step of 4 in the width is 4 * (3 * 2 * 32 + 3 * 4 + 32) parameters over the four layers; half of it is the most that is left.
+        self.assertLessEqual(abs(self.parameters(wide) - self.parameters(plain)), 2 * (4 * 64 + 3 * 4 + 32))
+        self.assertNotEqual((wide / "steps.csv").read_bytes(), (narrow / "steps.csv").read_bytes())
+        # The resolved scenario stands for itself: it is run, verified and replayed as it is.
+        self.assertIn("all equal", self.strait("verify", wide).stdout)
+        self.strait("replay", wide, "--out", "again", "--set", "network.links.bandwidth=1Gbps")
+        self.assertEqual(json.loads((self.folder / "again/scenario.json").read_text())["compression"]["ffn_width"], width)
+
+    def test_a_method_that_is_larger_than_the_model_cannot_be_matched(self):
+        path = self.folder / "scenario.json"
+        path.write_text(json.dumps(dict(SCENARIO, data={"corpus": str(self.corpus)}, compression={
+            "pipeline": {"method": "resbm", "rank": 4, "hidden": 4096}, "match": "parameters"})))
+        for command in ("run", "show"):
+            self.assertIn("/compression/match: method resbm has", self.strait(command, path, expect=2).stderr)
+
+    def test_show_sets_the_model_beside_the_uncompressed_one(self):
+        path = self.folder / "scenario.json"
+        path.write_text(json.dumps(dict(SCENARIO, data={"corpus": str(self.corpus)},
+                                        compression={"pipeline": {"method": "subspace", "ratio": 6}})))
+        shown = self.strait("show", path, "--set", "model.vocabulary=257").stdout
+        plain = self.strait("show", path, "--set", "model.vocabulary=257", "--set", "compression.pipeline.method=none").stdout
+        for line in plain.splitlines():
+            name, _, figure = line.partition(" ")
+            if line.startswith(("parameters ", "FLOPs")):
+                self.assertIn("; uncompressed " + line[18:].removesuffix(" trained"), shown)
+        self.assertIn("method            subspace, rank 5 of 32, for ratio 6", shown)
+        # fp32: 128 B a token against 5 * 4 + 2 and 5 * 4.
+        self.assertIn("forward 5.82x, backward 6.40x", shown)
+        self.assertIn("wire ratio        1.00x with sync, forward 1.00x", plain)
+
+    def test_the_clip_norm_is_nobodys_compression(self):
+        """Its sum takes the same 8 bytes up and down the stages with every method."""
+        plain, small = (json.loads((self.run_scenario(name, f"compression.pipeline={pipeline}") / "summary.json").read_text())["wire"]["pipeline"]
+                        for name, pipeline in (("plain", '{"method": "none"}'), ("small", '{"method": "subspace", "rank": 4}')))
+        self.assertEqual(plain["combined"]["wire_ratio"], 1)
+        self.assertEqual(plain["sync"]["bytes"], 6 * 2 * 3 * 8)
+        self.assertEqual(small["sync"]["dense_bytes"], small["sync"]["bytes"])
+        self.assertEqual(small["combined"]["dense_bytes"], plain["combined"]["dense_bytes"])
+        self.assertAlmostEqual(small["combined"]["wire_ratio"], small["combined"]["dense_bytes"] / small["combined"]["bytes"], places=12)
+
+    def test_a_step_without_links_is_what_is_stated(self):
+        run = self.run_scenario("out", 'devices.timing={"device": "L4", "link_free_step": "250ms"}', "network.preset=datacenter-100g",
+                                "network.links.latency=0ns")
+        steps = self.rows(run / "steps.csv")
+        # Some kilobytes at 100 Gbps and 5 us of host overhead a message: below a thousandth.
+        self.assertAlmostEqual(float(steps[-1]["step_s"]) / 0.25, 1, delta=1e-3)
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

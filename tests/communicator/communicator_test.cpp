@@ -398,7 +398,7 @@ TEST(AllReduce, SendsEightBytesUpAndDownTheChain) {
     EXPECT_EQ(take_computations(logs[2]), 2u);
     const auto send = [](uint64_t rank, uint64_t number, int to) {
       return record::Entry{0, record::Send{(rank << 32) | number, to, MessageKind::sync, -1,
-                                           Bytes{8}, Bytes{}, Bytes{}}};
+                                           Bytes{8}, Bytes{}, Bytes{8}}};
     };
     const auto receive = [](uint64_t from, uint64_t number) {
       return record::Entry{0, record::Receive{(from << 32) | number, static_cast<int32_t>(from)}};
