@@ -26,4 +26,18 @@ if(STRAIT_ENGINE)
   add_test(NAME Commands.CheckExportAndPlan
     COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/cli/check_test.py $<TARGET_FILE:strait>)
   set_tests_properties(Commands.CheckExportAndPlan PROPERTIES TIMEOUT 600)
+  add_test(NAME Papers.ComeOutAsTheirReadmeSays
+    COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/cli/papers_test.py $<TARGET_FILE:strait>)
+  set_tests_properties(Papers.ComeOutAsTheirReadmeSays PROPERTIES TIMEOUT 300)
+  # docs/adding_a_codec.md, followed to the letter: its files, and its lines in a copy of the registry that is linked before the library's.
+  set(added ${CMAKE_CURRENT_BINARY_DIR}/adding_a_codec)
+  set(added_sources ${added}/engine/codec/average.cpp ${added}/engine/codec/method.cpp ${added}/tests/engine/average_test.cpp)
+  add_custom_command(OUTPUT ${added_sources}
+    COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/documentation/adding_a_codec.py ${PROJECT_SOURCE_DIR} ${added}
+    DEPENDS documentation/adding_a_codec.py ${PROJECT_SOURCE_DIR}/docs/adding_a_codec.md ${PROJECT_SOURCE_DIR}/engine/codec/method.cpp)
+  add_executable(test_adding_a_codec ${added_sources})
+  target_include_directories(test_adding_a_codec BEFORE PRIVATE ${added})
+  target_link_libraries(test_adding_a_codec PRIVATE strait_options strait::engine fmt::fmt GTest::gtest GTest::gtest_main)
+  add_test(NAME Documentation.AddingACodec COMMAND test_adding_a_codec --gtest_brief=1)
+  set_tests_properties(Documentation.AddingACodec PROPERTIES LABELS scripts TIMEOUT 300)
 endif()
