@@ -37,7 +37,7 @@ Rank::Rank(const TrainingConfig& config, int stage, Backend& backend, RankRecord
       communicator_(communicator),
       pool_(pool),
       data_(data),
-      method_(make_method(config.method, config.shape, config.dtype)),
+      method_(make_method(config)),
       parameters_(config.dtype),
       schedule_(make_schedule(config.schedule, config.pipeline, config.microbatches)),
       sequences_before_(sequences_before(config)),

@@ -239,6 +239,7 @@ DryRun dry_run(const TrainingConfig& config) {
   TrainingConfig one = config;
   one.steps = one.first_step = 1;
   one.tokens_before = 0;
+  one.diagnose_every = std::min<int64_t>(one.diagnose_every, 1);  // it needs scratch memory, too
   MessagePool pool;
   InProcess hub(config.pipeline, 1);
   std::vector<std::unique_ptr<RankHost>> hosts;

@@ -30,15 +30,20 @@ void validate(const TrainingConfig& c) {
         fmt::format("clip_norm is {}; it must be 0 (off) or positive", c.clip_norm));
   split_layers(c.shape.layers, c.pipeline, c.layers_per_stage);
   make_schedule(c.schedule, c.pipeline, c.microbatches);
-  make_method(c.method, c.shape, c.dtype);
+  make_method(c);
 }
 
-ModelConstraint constraint_of(const TrainingConfig& c) {
-  return make_method(c.method, c.shape, c.dtype)->constraint();
+std::unique_ptr<Method> make_method(const TrainingConfig& c) {
+  MethodOptions options = c.method;
+  options.batch = {int64_t{c.batch} / c.microbatches * c.shape.context, c.microbatches,
+                   c.first_step};
+  return make_method(options, c.shape, c.dtype);
 }
+
+ModelConstraint constraint_of(const TrainingConfig& c) { return make_method(c)->constraint(); }
 
 std::string boundaries_of(const TrainingConfig& c) {
-  std::string text = make_method(c.method, c.shape, c.dtype)->boundaries();
+  std::string text = make_method(c)->boundaries();
   if (text.empty()) return text;
   text += "; behind layers";
   for (const LayerRange& range : split_layers(c.shape.layers, c.pipeline, c.layers_per_stage))

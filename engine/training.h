@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,9 @@ class BatchSource {
 
 // Throws std::invalid_argument with a text that names the field.
 void validate(const TrainingConfig& config);
+
+// The method, which knows the batches. Throws std::invalid_argument.
+std::unique_ptr<Method> make_method(const TrainingConfig& config);
 
 // What the method holds the parameters to.
 ModelConstraint constraint_of(const TrainingConfig& config);

@@ -7,8 +7,8 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "engine/codec/baseline.h"
 #include "engine/codec/frozen.h"
-#include "engine/codec/none.h"
 #include "engine/codec/resbm.h"
 #include "engine/codec/subspace.h"
 #include "engine/nn/dense.h"
@@ -22,10 +22,9 @@ struct Registered {
 };
 
 constexpr Registered kMethods[] = {
-    {"none", make_none},
-    {"frozen", make_frozen},
-    {"resbm", make_resbm},
-    {"subspace", make_subspace},
+    {"none", make_baseline}, {"cast", make_baseline},        {"quantize", make_baseline},
+    {"topk", make_baseline}, {"column_mask", make_baseline}, {"lowrank", make_baseline},
+    {"frozen", make_frozen}, {"resbm", make_resbm},          {"subspace", make_subspace},
 };
 
 }  // namespace
@@ -33,7 +32,13 @@ constexpr Registered kMethods[] = {
 std::unique_ptr<Method> make_method(const MethodOptions& options, const ModelShape& shape,
                                     DType compute) {
   for (const Registered& m : kMethods) {
-    if (m.name == options.method) return m.make(options, shape, compute);
+    if (m.name != options.method) continue;
+    if (options.backward && m.make != make_baseline)
+      throw std::invalid_argument(fmt::format(
+          "compression method \"{}\" codes both directions itself; another for gradients "
+          "is for {}",
+          options.method, fmt::join(baseline_names(), ", ")));
+    return m.make(options, shape, compute);
   }
   throw std::invalid_argument(fmt::format("unknown compression method \"{}\"; known: {}",
                                           options.method, fmt::join(method_names(), ", ")));

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/codec/direction_options.h"
 #include "engine/message.h"
 #include "engine/nn/module.h"
 #include "engine/nn/parameter_state.h"
@@ -18,12 +19,10 @@
 namespace strait {
 
 // What the scenario says of a method: "compression.pipeline", resolved.
-struct MethodOptions {
-  std::string method = "none";
-  DType wire =
-      DType::f32;  // of coefficients and activations on the wire: f32 or bf16 (f64 in tests)
-  std::optional<int> rank;       // subspace: k; resbm: c
-  std::optional<double> ratio;   // combined wire ratio to come closest to; exclusive with rank
+struct MethodOptions : DirectionOptions {
+  std::optional<DirectionOptions>
+      backward;  // baselines: of the gradients; unset: as the activations
+  BatchShape batch;
   uint64_t basis_seed = 1337;    // subspace, frozen: of U and the token table
   std::string anchors = "none";  // frozen: "none", "static" (a frozen random token table)
   std::string embedding_init =

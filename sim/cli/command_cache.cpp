@@ -31,7 +31,7 @@ std::string what_text(const nlohmann::ordered_json& scenario) {
   std::string model = at("/model/preset");
   if (model.empty()) model = fmt::format("{} x {}", at("/model/layers"), at("/model/width"));
   std::string text = fmt::format("{} {}", model, at("/compression/pipeline/method"));
-  for (const char* option : {"rank", "ratio"})
+  for (const char* option : {"rank", "keep", "columns", "ratio", "format", "bits"})
     if (const auto value = at(fmt::format("/compression/pipeline/{}", option).c_str());
         !value.empty())
       text += fmt::format(" {} {}", option, value);

@@ -98,7 +98,7 @@ std::string methods_of(const TrainingJob& job) {
   std::vector<std::string> names;
   for (const TrainingPhase& phase : job.phases) {
     const TrainingConfig& c = phase.config;
-    const auto rank = make_method(c.method, c.shape, c.dtype)->rank();
+    const auto rank = make_method(c)->rank();
     std::string name = c.method.method + (rank ? fmt::format(" rank {}", *rank) : "");
     if (names.empty() || names.back() != name) names.push_back(std::move(name));
   }

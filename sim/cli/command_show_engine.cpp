@@ -72,7 +72,7 @@ void print_memory(const scenario::Scenario& s, const TrainingConfig& config, con
 
 // "rank 12 of 256, for ratio 20", "" for a method without one.
 std::string rank_text(const TrainingConfig& config) {
-  const auto rank = make_method(config.method, config.shape, config.dtype)->rank();
+  const auto rank = make_method(config)->rank();
   if (!rank) return "";
   return fmt::format(
       ", rank {} of {}{}", *rank, config.shape.width,

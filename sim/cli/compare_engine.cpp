@@ -143,7 +143,8 @@ std::vector<ComparisonRow> compare(const fs::path& run, const scenario::Scenario
     rows.back().method = own.method;
   }
   // Of the uncompressed form nothing is measured: it is not computed.
-  if (s.compression.pipeline.method() == "none" || s.devices.timing.measured) return rows;
+  const scenario::PipelineCompression& p = s.compression.pipeline;
+  if ((p.method() == "none" && !p.backward) || s.devices.timing.measured) return rows;
   const fs::path directory = run / "compare" / "none";
   const scenario::Scenario plain = record_uncompressed(directory, s, config);
   const size_t compressed = rows.size();

@@ -72,6 +72,36 @@ void set_bottleneck(MethodOptions& method, const scenario::ResbmOptions& o) {
   method.bottleneck_decay = o.weight_decay;
 }
 
+void set_baseline(DirectionOptions& d, const scenario::CastOptions& o) { d.format = o.format; }
+void set_baseline(DirectionOptions& d, const scenario::QuantizeOptions& o) {
+  d.bits = o.bits;
+  d.scale = o.scale;
+  d.group = o.group;
+  d.rounding = o.rounding;
+}
+void set_baseline(DirectionOptions& d, const scenario::TopkOptions& o) {
+  d.rank = o.keep;
+  d.ratio = o.ratio;
+  d.error_feedback = o.error_feedback;
+}
+void set_baseline(DirectionOptions& d, const scenario::ColumnMaskOptions& o) {
+  d.rank = o.columns;
+  d.ratio = o.ratio;
+  d.refresh = o.refresh;
+}
+void set_baseline(DirectionOptions& d, const scenario::LowrankOptions& o) {
+  d.rank = o.rank;
+  d.ratio = o.ratio;
+}
+// Does nothing where `options` are of no baseline.
+void set_direction(DirectionOptions& d, const auto& options) {
+  std::visit(
+      [&](const auto& o) {
+        if constexpr (requires { set_baseline(d, o); }) set_baseline(d, o);
+      },
+      options);
+}
+
 }  // namespace
 
 scenario::ModelShape resolve_shape(const scenario::Model& model) {
@@ -116,6 +146,13 @@ TrainingConfig to_training(const scenario::Scenario& s, int vocabulary) {
   c.method.wire = to_dtype(p.wire);
   c.method.rank = p.rank();
   c.method.ratio = p.ratio();
+  set_direction(c.method, p.options);
+  if (p.backward) {
+    DirectionOptions& gradients = c.method.backward.emplace();
+    gradients.method = std::string(p.backward->method());
+    gradients.wire = to_dtype(p.backward->wire);
+    set_direction(gradients, p.backward->options);
+  }
   if (const auto* subspace = std::get_if<scenario::SubspaceOptions>(&p.options))
     set_subspace(c.method, *subspace);
   if (const auto* frozen = std::get_if<scenario::FrozenOptions>(&p.options)) {

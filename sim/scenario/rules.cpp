@@ -145,11 +145,11 @@ void check_match(const Scenario& scenario, Rules& rules) {
 
 void check_compression(const Scenario& scenario, Rules& rules) {
   check_match(scenario, rules);
-  const std::optional<int> rank = scenario.compression.pipeline.rank();
-  if (rank && scenario.model.width)
-    rules.require(*rank <= *scenario.model.width, "/compression/pipeline/rank", {"/model/width"},
-                  fmt::format("rank {} for width {}", *rank, *scenario.model.width),
-                  "at most the model's width");
+  for (const CodecSize& size : codec_sizes(scenario.compression.pipeline))
+    if (scenario.model.width)
+      rules.require(size.value <= *scenario.model.width, size.pointer, {"/model/width"},
+                    fmt::format("{} {} for width {}", size.key, size.value, *scenario.model.width),
+                    "at most the model's width");
   const auto* resbm = std::get_if<ResbmOptions>(&scenario.compression.pipeline.options);
   if (resbm == nullptr) return;
   rules.require(

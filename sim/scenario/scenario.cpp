@@ -17,6 +17,10 @@ void derive_defaults(const Document& document, Scenario& scenario) {
   if (scenario.name.empty()) scenario.name = name_of_file(document.file, "scenario");
   if (!document.root.contains(Json::json_pointer("/compression/pipeline/wire")))
     scenario.compression.pipeline.wire = scenario.devices.precision;
+  if (auto& backward = scenario.compression.pipeline.backward;
+      backward &&
+      !document.root.contains(Json::json_pointer("/compression/pipeline/backward/wire")))
+    backward->wire = scenario.compression.pipeline.wire;
 }
 
 // Each phase must make a scenario of its own.
@@ -119,9 +123,10 @@ std::vector<Problem> resolve_model(Scenario& scenario, const ModelResolver& reso
     report("/parallel/layers_per_stage",
            fmt::format("{} layers in all for a model of {}", sum, shape.layers),
            "entries that add up to the model's layers");
-  if (const auto rank = scenario.compression.pipeline.rank(); rank && *rank > shape.width)
-    report("/compression/pipeline/rank", fmt::format("rank {} for width {}", *rank, shape.width),
-           "at most the model's width");
+  for (const CodecSize& size : codec_sizes(scenario.compression.pipeline))
+    if (size.value > shape.width)
+      report(size.pointer, fmt::format("{} {} for width {}", size.key, size.value, shape.width),
+             "at most the model's width");
   if (!problems.empty()) return problems;
   Model& model = scenario.model;
   model.layers = shape.layers;

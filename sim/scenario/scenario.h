@@ -144,13 +144,51 @@ struct ResbmOptions {
   bool weight_decay = true;  // of encoders and decoders
 };
 
+// The baselines: codecs of any tensor. Words are those of tables_baselines.cpp; of `ratio` and a size exactly one is set.
+struct CastOptions {
+  std::string format = "bf16";
+};
+struct QuantizeOptions {
+  int bits = 8;
+  std::string scale = "token";
+  int group = 128;  // unused where scale is "token"
+  std::string rounding = "nearest";
+};
+struct TopkOptions {
+  std::optional<double> ratio;
+  std::optional<int> keep;  // entries a token
+  std::string error_feedback = "none";
+};
+struct ColumnMaskOptions {
+  std::optional<double> ratio;
+  std::optional<int> columns;
+  int64_t refresh = 0;  // steps; 0: every message
+};
+struct LowrankOptions {
+  std::optional<double> ratio;
+  std::optional<int> rank;
+};
+
+// Gradients, where they are not coded like the activations.
+struct BackwardCompression {
+  Precision wire = Precision::fp32;  // default: that of the activations
+  std::variant<NoneOptions, CastOptions, QuantizeOptions, TopkOptions, ColumnMaskOptions,
+               LowrankOptions>
+      options;
+
+  std::string_view method() const;
+};
+
 // What crosses the pipeline boundaries. A method is one alternative of `options`, with one table
 // in tables_compression.cpp.
 struct PipelineCompression {
   Precision wire = Precision::fp32;  // default: devices.precision
-  std::variant<NoneOptions, SubspaceOptions, ResbmOptions, FrozenOptions> options;
+  std::variant<NoneOptions, SubspaceOptions, ResbmOptions, FrozenOptions, CastOptions,
+               QuantizeOptions, TopkOptions, ColumnMaskOptions, LowrankOptions>
+      options;
+  std::optional<BackwardCompression> backward;  // methods none and the baselines only
 
-  std::string_view method() const;  // "none", "subspace", "resbm", "frozen"
+  std::string_view method() const;  // "none", "subspace", ...
   // As the scenario states them, where the method has them.
   std::optional<int> rank() const;
   std::optional<double> ratio() const;
@@ -159,6 +197,13 @@ struct PipelineCompression {
 // none: the model has the FFN width that it states. parameters: the width at which it has as many trainable parameters as
 // the uncompressed model of that width.
 enum class Match { none, parameters };
+
+// A size that may be at most the model's width, as the scenario states it: its key and where it stands.
+struct CodecSize {
+  std::string pointer, key;
+  int value = 0;
+};
+std::vector<CodecSize> codec_sizes(const PipelineCompression& pipeline);
 
 struct Compression {
   PipelineCompression pipeline;

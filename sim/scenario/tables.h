@@ -8,15 +8,17 @@
 
 namespace strait::scenario {
 
-Object<Model> model_table();                 // tables_training.cpp
-Object<Data> data_table();                   // tables_training.cpp
-Object<Training> training_table();           // tables_training.cpp
-Object<Parallel> parallel_table();           // tables_training.cpp
-Object<Compression> compression_table();     // tables_compression.cpp
-Object<sim::NetworkConfig> network_table();  // tables_network.cpp
-Object<Devices> devices_table();             // tables_devices.cpp
-Object<Output> output_table();               // tables_devices.cpp
-const Object<Scenario>& scenario_table();    // tables.cpp; built once
+Object<Model> model_table();        // tables_training.cpp
+Object<Data> data_table();          // tables_training.cpp
+Object<Training> training_table();  // tables_training.cpp
+Object<Parallel> parallel_table();  // tables_training.cpp
+Object<Compression> compression_table();
+// `none` and the codecs of any tensor.
+std::vector<Alternative<PipelineCompression>> baseline_methods();  // tables_compression.cpp
+Object<sim::NetworkConfig> network_table();                        // tables_network.cpp
+Object<Devices> devices_table();                                   // tables_devices.cpp
+Object<Output> output_table();                                     // tables_devices.cpp
+const Object<Scenario>& scenario_table();                          // tables.cpp; built once
 
 std::vector<std::string> network_preset_names();  // tables_network.cpp
 

@@ -33,10 +33,6 @@ auto option(V Options::*member) {
   };
 }
 
-Alternative<PipelineCompression> none_method() {
-  return method<NoneOptions>("none", "Method `none`: activations and gradients as they are.");
-}
-
 Alternative<PipelineCompression> subspace_method() {
   using Embedding = SubspaceOptions::EmbeddingInit;
   using Z = SubspaceOptions::ZInit;
@@ -142,7 +138,9 @@ Alternative<PipelineCompression> frozen_method() {
 }  // namespace
 
 std::string_view PipelineCompression::method() const {
-  constexpr std::string_view names[] = {"none", "subspace", "resbm", "frozen"};  // as the variant
+  constexpr std::string_view names[] = {
+      "none",     "subspace", "resbm",       "frozen", "cast",
+      "quantize", "topk",     "column_mask", "lowrank"};  // as the variant
   static_assert(std::size(names) == std::variant_size_v<decltype(options)>);
   return names[options.index()];
 }
@@ -167,11 +165,12 @@ std::optional<double> PipelineCompression::ratio() const {
 
 Object<Compression> compression_table() {
   Object<Compression> table("compression", "How messages between ranks are made smaller.");
+  std::vector<Alternative<PipelineCompression>> methods =
+      baseline_methods();  // none, the default, first
+  methods.insert(methods.begin() + 1, {subspace_method(), resbm_method(), frozen_method()});
   table
       .field("pipeline", &Compression::pipeline,
-             tagged("method", "The codec at the pipeline's boundaries.",
-                    std::vector<Alternative<PipelineCompression>>{none_method(), subspace_method(),
-                                                                  resbm_method(), frozen_method()}),
+             tagged("method", "The codec at the pipeline's boundaries.", methods),
              "The codec at the pipeline's boundaries; each method has its own options.")
       .field("match", &Compression::match,
              one_of<Match>({{"none", Match::none}, {"parameters", Match::parameters}}),

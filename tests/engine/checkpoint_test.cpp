@@ -59,10 +59,14 @@ void expect_same_end(const Outcome& whole, const Outcome& rest, int64_t done) {
 }
 
 TEST(Checkpoint, ATrainingGoesOnBitForBitFromEveryCheckpointOnDisk) {
-  for (const char* method : {"none", "subspace", "resbm", "frozen"})
+  for (const char* method :
+       {"none", "subspace", "resbm", "frozen", "quantize", "topk", "column_mask", "lowrank"})
     for (const DType dtype : {DType::f32, DType::bf16}) {
       SCOPED_TRACE(std::string(method) + " " + name_of(dtype));
-      const TrainingConfig c = config(method, dtype);
+      TrainingConfig c = config(method, dtype);
+      c.method.rounding = "stochastic";
+      c.method.error_feedback = "per_microbatch";
+      c.method.refresh = 2;
       const HashedTokens data(c.shape);
       const Outcome whole = run({{c, &data}}, {.checkpoint_every = 3});
       ASSERT_EQ(whole.snapshots.size(), 3u);  // after 3 and 6, and after the last step, 7
@@ -75,6 +79,19 @@ TEST(Checkpoint, ATrainingGoesOnBitForBitFromEveryCheckpointOnDisk) {
         expect_same_end(whole, run({{c, &data}}, {.start = &read}), s.step);
       }
     }
+}
+
+// What tokens of a batch have lost means nothing to another batch: it begins afresh.
+TEST(Checkpoint, ErrorsOfOtherBatchesAreLeftBehind) {
+  TrainingConfig c = config("topk", DType::f32);
+  c.method.error_feedback = "per_microbatch";
+  TrainingConfig later = c;
+  later.first_step = 4;
+  later.microbatches = 4;
+  later.tokens_before = 3u * static_cast<uint64_t>(c.batch * c.shape.context);
+  const HashedTokens data(c.shape);
+  const Outcome o = run({{c, &data}, {later, &data}});
+  EXPECT_EQ(o.steps.size(), 7u);
 }
 
 TEST(Checkpoint, BelongsToNoGrid) {

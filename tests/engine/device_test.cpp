@@ -123,7 +123,8 @@ TEST(DeviceTrainingGrid, FourStagesWithoutACodecAreOneStage) {
 INSTANTIATE_TEST_SUITE_P(
     On, DeviceTraining,
     ::testing::Combine(::testing::Values(std::string("none"), std::string("resbm"),
-                                         std::string("frozen"), std::string("subspace")),
+                                         std::string("frozen"), std::string("subspace"),
+                                         std::string("column_mask"), std::string("lowrank")),
                        ::testing::Values(DType::f32, DType::bf16)),
     [](const auto& suite) {
       return std::get<0>(suite.param) + "_" + name_of(std::get<1>(suite.param));

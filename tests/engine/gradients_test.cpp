@@ -58,7 +58,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"none", 1}, Case{"none", 3}, Case{"subspace", 1}, Case{"subspace", 3},
         Case{"frozen", 3},
         Case{"frozen", 3, "Anchors", [](MethodOptions& o) { o.anchors = "static"; }},
-        Case{"resbm", 3},
+        Case{"column_mask", 3}, Case{"resbm", 3},
         Case{"resbm", 3, "Relu", [](MethodOptions& o) { o.activation = Activation::relu; }},
         Case{"resbm", 3, "Gelu", [](MethodOptions& o) { o.activation = Activation::gelu; }},
         Case{"resbm", 3, "Linear", [](MethodOptions& o) { o.form = "linear"; }},

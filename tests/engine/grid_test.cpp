@@ -77,8 +77,10 @@ TEST(Grid, FourStagesEqualOneStageInEveryGradient) {
 }
 
 TEST(Grid, GPipeEquals1F1B) {
-  for (const char* method : {"none", "subspace"}) {
+  for (const char* method : {"none", "subspace", "quantize", "topk", "column_mask", "lowrank"}) {
     TrainingConfig c = config(4, method);
+    c.method.rounding = "stochastic";
+    c.method.error_feedback = "per_microbatch";
     const Outcome a = run(c);
     c.schedule = "gpipe";
     const Outcome b = run(c);
@@ -89,6 +91,8 @@ TEST(Grid, GPipeEquals1F1B) {
 }
 
 TEST(Grid, HostThreadsChangeNothing) {
+  for (const char* method : {"quantize", "topk", "column_mask", "lowrank"})
+    EXPECT_EQ(run(config(4, method), 1).parameters, run(config(4, method), 4).parameters);
   const Outcome a = run(config(4, "subspace"), 1), b = run(config(4, "subspace"), 4);
   EXPECT_EQ(a.parameters, b.parameters);
   ASSERT_EQ(a.steps.size(), b.steps.size());
@@ -109,15 +113,18 @@ TEST(Grid, HostThreadsChangeNothing) {
 }
 
 TEST(Grid, TheMetaBackendWritesTheSameLog) {
-  TrainingConfig c = config(3, "subspace");
-  c.evaluate_every = 0;
-  const Outcome real = run(c), meta = run(c, 2, BackendKind::meta);
-  for (size_t r = 0; r < 3; ++r) {
-    record::RankLog log = real.steps[1].ranks[r];
-    for (record::Entry& entry : log.entries) {
-      if (auto* compute = std::get_if<record::Compute>(&entry.action)) compute->measured = {};
+  for (const char* method : {"subspace", "cast", "quantize", "topk", "column_mask", "lowrank"}) {
+    TrainingConfig c = config(3, method);
+    c.evaluate_every = 0;
+    c.method.error_feedback = "per_microbatch";
+    const Outcome real = run(c), meta = run(c, 2, BackendKind::meta);
+    for (size_t r = 0; r < 3; ++r) {
+      record::RankLog log = real.steps[1].ranks[r];
+      for (record::Entry& entry : log.entries) {
+        if (auto* compute = std::get_if<record::Compute>(&entry.action)) compute->measured = {};
+      }
+      EXPECT_EQ(log, meta.steps[1].ranks[r]) << method << " " << r;
     }
-    EXPECT_EQ(log, meta.steps[1].ranks[r]) << r;
   }
 }
 

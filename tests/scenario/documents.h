@@ -137,6 +137,29 @@ inline std::vector<Json> canonical_documents() {
       })"};
   std::vector<Json> documents;
   for (const char* text : texts) documents.push_back(Json::parse(text));
+  // Every baseline, for both directions and for gradients, in the last of them.
+  const char* baselines[] = {
+      R"({"method": "none", "wire": "bf16", "backward": {"method": "none", "wire": "fp32"}})",
+      R"({"method": "cast", "format": "fp16", "backward": {"method": "cast", "format": "fp8_e4m3"}})",
+      R"({"method": "quantize", "bits": 4, "scale": "group", "group": 64, "rounding": "stochastic",
+          "backward": {"method": "quantize", "bits": 4, "scale": "group", "group": 32, "rounding": "stochastic"}})",
+      R"({"method": "topk", "wire": "bf16", "keep": 12, "error_feedback": "per_microbatch",
+          "backward": {"method": "topk", "wire": "bf16", "ratio": 9.5, "error_feedback": "per_microbatch"}})",
+      R"({"method": "topk", "wire": "fp32", "ratio": 12.0, "error_feedback": "none",
+          "backward": {"method": "topk", "wire": "bf16", "keep": 9, "error_feedback": "none"}})",
+      R"({"method": "column_mask", "wire": "bf16", "columns": 12, "refresh": 10,
+          "backward": {"method": "column_mask", "wire": "bf16", "ratio": 9.5, "refresh": 20}})",
+      R"({"method": "column_mask", "wire": "fp32", "ratio": 3.5, "refresh": 0,
+          "backward": {"method": "column_mask", "wire": "bf16", "columns": 9, "refresh": 0}})",
+      R"({"method": "lowrank", "wire": "bf16", "ratio": 7.5,
+          "backward": {"method": "lowrank", "wire": "bf16", "rank": 3}})",
+      R"({"method": "lowrank", "wire": "fp32", "rank": 7,
+          "backward": {"method": "lowrank", "wire": "bf16", "ratio": 3.5}})"};
+  const Json sample = documents.back();
+  for (const char* text : baselines) {
+    documents.push_back(sample);
+    documents.back()["compression"]["pipeline"] = Json::parse(text);
+  }
   return documents;
 }
 
@@ -218,8 +241,25 @@ inline std::vector<Misuse> misuses() {
        {"unknown key \"context\""}},
       {R"({"compression": {"pipeline": {"method": "none", "rank": 8}}})",
        "/compression/pipeline/rank",
-       {"the key \"rank\" of method \"subspace\", \"resbm\" or \"frozen\"",
-        "allowed: method, wire"}},
+       {"the key \"rank\" of method \"subspace\", \"resbm\", \"frozen\" or \"lowrank\"",
+        "allowed: method, wire, backward"}},
+      {R"({"compression": {"pipeline": {"method": "subspace", "rank": 8, "backward": {"method": "none"}}}})",
+       "/compression/pipeline/backward",
+       {"the key \"backward\" of method \"none\", \"cast\", \"quantize\", \"topk\", "
+        "\"column_mask\" or \"lowrank\""}},
+      {R"({"compression": {"pipeline": {"method": "none", "backward": {"method": "quantize", "bits": 6}}}})",
+       "/compression/pipeline/backward/bits",
+       {"the number 6", "8 or 4"}},
+      {R"({"compression": {"pipeline": {"method": "quantize", "group": 33}}})",
+       "/compression/pipeline/group",
+       {"an even number"}},
+      {R"({"compression": {"pipeline": {"method": "topk"}}})",
+       "/compression/pipeline",
+       {"exactly one of ratio, keep"}},
+      {R"({"model": {"preset": null, "layers": 2, "width": 64, "heads": 2}, "compression": {"pipeline": {"method": "none", "backward": {"method": "topk", "keep": 65}}}})",
+       "/compression/pipeline/backward/keep",
+       {"keep 65 for width 64"},
+       rule},
       {R"({"model": null})", "", {"no key \"model\"", "preset, layers"}},
       {R"({"training": null})", "", {"no key \"training\""}},
       {R"({"training": {"steps": null}})",
@@ -276,9 +316,9 @@ inline std::vector<Misuse> misuses() {
       {R"({"devices": {"timing": {"device": "A10"}}})", "/devices/timing/device", {"A10G"}},
       {R"({"devices": {"timing": "measure"}})", "/devices/timing", {"did you mean \"measured\"?"}},
       {R"({"parallel": {"schedule": "1F1B"}})", "/parallel/schedule", {"did you mean \"1f1b\"?"}},
-      {R"({"compression": {"pipeline": {"method": "topk"}}})",
+      {R"({"compression": {"pipeline": {"method": "top-k"}}})",
        "/compression/pipeline/method",
-       {"\"none\", \"subspace\", \"resbm\" or \"frozen\""}},
+       {"did you mean \"topk\"?"}},
       {R"({"training": {"optimizer": {"name": "adam"}}})",
        "/training/optimizer/name",
        {"did you mean \"adamw\"?"}},
