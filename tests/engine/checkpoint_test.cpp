@@ -59,10 +59,15 @@ void expect_same_end(const Outcome& whole, const Outcome& rest, int64_t done) {
 }
 
 TEST(Checkpoint, ATrainingGoesOnBitForBitFromEveryCheckpointOnDisk) {
-  for (const char* method : {"none", "subspace", "resbm", "frozen"})
+  for (const auto& [method, rule] :
+       {std::pair{"none", UpdateRule::adamw}, std::pair{"subspace", UpdateRule::adamw},
+        std::pair{"resbm", UpdateRule::adamw}, std::pair{"frozen", UpdateRule::adamw},
+        std::pair{"subspace", UpdateRule::muon}, std::pair{"resbm", UpdateRule::muon}})
     for (const DType dtype : {DType::f32, DType::bf16}) {
-      SCOPED_TRACE(std::string(method) + " " + name_of(dtype));
-      const TrainingConfig c = config(method, dtype);
+      SCOPED_TRACE(std::string(method) + " " + name_of(dtype) +
+                   (rule == UpdateRule::muon ? " muon" : ""));
+      TrainingConfig c = config(method, dtype);
+      c.optimizer.rule = rule;
       const HashedTokens data(c.shape);
       const Outcome whole = run({{c, &data}}, {.checkpoint_every = 3});
       ASSERT_EQ(whole.snapshots.size(), 3u);  // after 3 and 6, and after the last step, 7

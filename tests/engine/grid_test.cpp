@@ -111,13 +111,16 @@ TEST(Grid, HostThreadsChangeNothing) {
 TEST(Grid, TheMetaBackendWritesTheSameLog) {
   TrainingConfig c = config(3, "subspace");
   c.evaluate_every = 0;
-  const Outcome real = run(c), meta = run(c, 2, BackendKind::meta);
-  for (size_t r = 0; r < 3; ++r) {
-    record::RankLog log = real.steps[1].ranks[r];
-    for (record::Entry& entry : log.entries) {
-      if (auto* compute = std::get_if<record::Compute>(&entry.action)) compute->measured = {};
+  for (const UpdateRule rule : {UpdateRule::adamw, UpdateRule::muon}) {
+    c.optimizer.rule = rule;
+    const Outcome real = run(c), meta = run(c, 2, BackendKind::meta);
+    for (size_t r = 0; r < 3; ++r) {
+      record::RankLog log = real.steps[1].ranks[r];
+      for (record::Entry& entry : log.entries) {
+        if (auto* compute = std::get_if<record::Compute>(&entry.action)) compute->measured = {};
+      }
+      EXPECT_EQ(log, meta.steps[1].ranks[r]) << r;
     }
-    EXPECT_EQ(log, meta.steps[1].ranks[r]) << r;
   }
 }
 
