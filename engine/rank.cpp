@@ -58,6 +58,7 @@ Rank::Rank(const TrainingConfig& config, int stage, Backend& backend, RankRecord
                "a rank that computes needs a memory plan");
   STRAIT_CHECK(data != nullptr || std::strcmp(backend.name(), "meta") == 0,
                "a rank that computes needs data");
+  optimizer_.emplace(config.optimizer, parameters_);
   allocate(plan);
 }
 
@@ -169,7 +170,8 @@ void Rank::begin_synchronise() {
 
 void Rank::end_synchronise(int64_t step) {
   BoundaryLink next(*this, stage_index_ + 1), previous(*this, stage_index_ - 1);
-  const StepEnd end{step, config_.learning_rate.at(step)};
+  const StepEnd end{
+      step, config_.optimizer.learning_rate(ParameterGroup::matrix, config_.learning_rate, step)};
   if (after_) after_->end_synchronise(context_, next, end);
   if (before_) before_->end_synchronise(context_, previous, end);
 }
@@ -280,8 +282,7 @@ void Rank::update(int64_t step) {
     ops_.clip_factor(grad_scale_, global ? total_squares_ : sum_squares_, config_.clip_norm);
   else
     ops_.fill(grad_scale_, 1.0);
-  adamw_step(context_, parameters_, config_.adamw, config_.learning_rate.at(step), step,
-             grad_scale_);
+  optimizer_->step(context_, parameters_, config_.learning_rate, step, grad_scale_);
 }
 
 double Rank::sum_of_losses(int count) {

@@ -71,6 +71,7 @@ class Rank {
 
   std::unique_ptr<Method> method_;
   ParameterList parameters_;
+  std::optional<Optimizer> optimizer_;
   Schedule schedule_;
   int64_t sequences_before_;
   LayerRange layers_;

@@ -28,6 +28,7 @@ void validate(const TrainingConfig& c) {
   if (c.clip_norm < 0)
     throw std::invalid_argument(
         fmt::format("clip_norm is {}; it must be 0 (off) or positive", c.clip_norm));
+  validate(c.optimizer);
   split_layers(c.shape.layers, c.pipeline, c.layers_per_stage);
   make_schedule(c.schedule, c.pipeline, c.microbatches);
   make_method(c);

@@ -9,8 +9,8 @@
 
 #include "engine/codec/method.h"
 #include "engine/nn/model_shape.h"
-#include "engine/optimizer/adamw.h"
 #include "engine/optimizer/learning_rate.h"
+#include "engine/optimizer/optimizer.h"
 #include "engine/schedule/schedule.h"
 
 namespace strait {
@@ -25,13 +25,13 @@ struct TrainingConfig {
   int pipeline = 1;
   std::vector<int> layers_per_stage;  // empty: even
   std::string schedule = "1f1b";
-  int batch = 8;               // sequences a step
-  int microbatches = 4;        // divides batch
-  int64_t steps = 1;           // of the whole training, all phases
-  int64_t first_step = 1;      // of this phase of the training
-  uint64_t tokens_before = 0;  // trained on in the phases before
-  LearningRateSchedule learning_rate;
-  AdamWOptions adamw;
+  int batch = 8;                       // sequences a step
+  int microbatches = 4;                // divides batch
+  int64_t steps = 1;                   // of the whole training, all phases
+  int64_t first_step = 1;              // of this phase of the training
+  uint64_t tokens_before = 0;          // trained on in the phases before
+  LearningRateSchedule learning_rate;  // of AdamW; the same shape for all
+  OptimizerOptions optimizer;
   double clip_norm = 1.0;  // 0: off
   ClipScope clip_scope = ClipScope::global;
   int64_t evaluate_every =

@@ -9,6 +9,7 @@ namespace strait {
 namespace {
 
 std::vector<std::byte> to_host(Backend& ops, const Tensor& t) {
+  if (!t.defined()) return {};
   std::vector<std::byte> host(t.bytes());
   ops.download(host.data(), t);
   return host;
@@ -63,11 +64,13 @@ void load_parameters(Backend& ops, ParameterList& parameters, const ParameterSou
     const std::optional<ParameterState> state = give(p.name, p.master);
     if (!state) continue;
     if (!moments) continue;
-    if (state->m.empty() || state->v.empty())
+    if (state->m.empty())
       throw std::invalid_argument(
-          fmt::format("the state to start from has no AdamW moments of {}", p.name));
+          fmt::format("the state to start from has no moments of {}", p.name));
+    // Trained by a rule without second moments: AdamW takes safe steps from nothing, not from a mean alone.
+    if (p.v.defined() && state->v.empty()) continue;
     ops.upload(p.m, state->m.data());
-    ops.upload(p.v, state->v.data());
+    if (p.v.defined()) ops.upload(p.v, state->v.data());
   }
   if (parameters.flat_value().data != parameters.flat_master().data)
     ops.cast(parameters.flat_value(), parameters.flat_master());

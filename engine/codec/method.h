@@ -68,8 +68,8 @@ class ControlLink {
 
 // The end of an optimizer step, as a codec sees it.
 struct StepEnd {
-  int64_t step = 0;  // 1-based
-  double learning_rate = 0;
+  int64_t step = 0;          // 1-based
+  double learning_rate = 0;  // of hidden matrices
 };
 
 // Both ends of one boundary. A rank makes one for each boundary that it touches; the two ends must agree bit for bit on

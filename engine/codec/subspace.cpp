@@ -69,6 +69,7 @@ class SubspaceProjection final : public Projection {
     Initialiser init =
         o.z_init == "zero" ? zeros() : normal(c.seed, full, 0.02 / std::sqrt(2.0 * (layer + 1)));
     z_ = c.parameters.declare(full, {in, rank}, ParameterGroup::matrix, init);
+    z_->input_first = true;
   }
 
   void forward(Context& ctx, Tensor y, Tensor x) override {

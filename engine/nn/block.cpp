@@ -42,6 +42,10 @@ Block::Block(const ModelShape& shape, int layer, uint64_t seed, int frames,
   norm2_ = parameters.declare(prefix + "post_attention_layernorm.weight", {shape.width},
                               ParameterGroup::vector, ones());
   gate_up_ = matrix("mlp.gate_up_proj.weight", 2 * int64_t{shape.ffn_width});
+  const int64_t q = int64_t{shape.heads} * shape.head_width,
+                kv = int64_t{shape.kv_heads} * shape.head_width;
+  qkv_->stacked = {q, kv, kv};
+  gate_up_->stacked = {shape.ffn_width, shape.ffn_width};
   rope_ = declare_rope_table(parameters, shape);
 }
 

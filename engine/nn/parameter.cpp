@@ -1,5 +1,6 @@
 #include "engine/nn/parameter.h"
 
+#include <algorithm>
 #include <cstring>
 #include <stdexcept>
 #include <utility>
@@ -50,6 +51,12 @@ Initialiser normal(uint64_t seed, std::string name, double stddev) {
   };
 }
 
+const char* name_of(ParameterGroup group) {
+  constexpr std::array<const char*, kParameterGroups> names = {"matrix", "embedding",  "head",
+                                                               "vector", "bottleneck", "anchor"};
+  return names[static_cast<size_t>(group)];
+}
+
 Parameter* ParameterList::declare(std::string name, Shape shape, ParameterGroup group,
                                   Initialiser init) {
   return declare(std::move(name), shape, group, group != ParameterGroup::vector, std::move(init));
@@ -60,9 +67,13 @@ Parameter* ParameterList::declare(std::string name, Shape shape, ParameterGroup 
   STRAIT_CHECK(!value_.defined(), "declare() after allocate()");
   for (const Parameter& p : parameters_)
     STRAIT_CHECK(p.name != name, "parameter declared twice: " + name);
-  parameters_.push_back(
-      {std::move(name), shape, group, decay, std::move(init), {}, {}, {}, {}, {}});
-  return &parameters_.back();
+  Parameter& p = parameters_.emplace_back();
+  p.name = std::move(name);
+  p.shape = shape;
+  p.group = group;
+  p.decay = decay;
+  p.init = std::move(init);
+  return &p;
 }
 
 Buffer* ParameterList::declare_buffer(std::string name, Shape shape, DType dtype, Initialiser init,
@@ -101,14 +112,22 @@ int64_t ParameterList::trainable() const {
 
 void ParameterList::lay_out() {
   offsets_.assign(parameters_.size(), 0);
-  elements_ = 0;
-  for (const bool decay : {true, false}) {
+  ranges_.clear();
+  elements_ = second_moments_ = 0;
+  int ranges = 0;
+  for (const Parameter& p : parameters_) ranges = std::max(ranges, p.range + 1);
+  for (int id = 0; id < ranges; ++id) {
+    const int64_t begin = elements_;
     for (size_t i = 0; i < parameters_.size(); ++i) {
-      if (parameters_[i].decay != decay) continue;
+      const Parameter& p = parameters_[i];
+      if (p.range != id) continue;
+      STRAIT_CHECK(!p.second_moment || second_moments_ == elements_,
+                   "parameters without a second moment lie behind the others: " + p.name);
       offsets_[i] = elements_;
-      elements_ += padded(parameters_[i].shape.elements());
+      elements_ += padded(p.shape.elements());
+      if (p.second_moment) second_moments_ = elements_;
     }
-    if (decay) decayed_ = elements_;
+    if (elements_ > begin) ranges_.push_back({id, begin, elements_});
   }
 }
 
@@ -120,7 +139,7 @@ void ParameterList::bind(Arena& region) {
   value_ = dtype_ == s ? master_ : region.take({elements_}, dtype_);
   grad_ = region.take({elements_}, s);
   m_ = region.take({elements_}, s);
-  v_ = region.take({elements_}, s);
+  v_ = region.take({second_moments_}, s);
   for (size_t i = 0; i < parameters_.size(); ++i) {
     Parameter& p = parameters_[i];
     auto part = [&](const Tensor& flat) {
@@ -130,7 +149,7 @@ void ParameterList::bind(Arena& region) {
     p.grad = part(grad_);
     p.master = part(master_);
     p.m = part(m_);
-    p.v = part(v_);
+    p.v = p.second_moment ? part(v_) : Tensor{};
   }
   for (Buffer& b : buffers_) b.value = region.take(b.shape, b.dtype);
 }

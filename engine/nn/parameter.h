@@ -1,8 +1,9 @@
 // The parameters and buffers of one rank: declared by name, then laid out in flat buffers with the same offsets (compute
-// copy, gradient, master, first and second moment), so that AdamW, clipping, zeroing and hashing are one op a buffer.
+// copy, gradient, master, first and second moment), so that AdamW, clipping, zeroing and hashing are few ops a buffer.
 // Initial values depend on (seed, global name) only, never on the rank (design, section 6).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -31,6 +32,11 @@ enum class ParameterGroup : uint8_t {
   bottleneck,  // encoders and decoders at the boundaries
   anchor       // token tables at the boundaries
 };
+inline constexpr size_t kParameterGroups = 6;
+inline constexpr std::array<ParameterGroup, kParameterGroups> kAllParameterGroups = {
+    ParameterGroup::matrix, ParameterGroup::embedding,  ParameterGroup::head,
+    ParameterGroup::vector, ParameterGroup::bottleneck, ParameterGroup::anchor};
+const char* name_of(ParameterGroup group);
 
 // One trainable tensor. `value` (T) is what the modules read, `grad` (S) what they accumulate into; bound by allocate().
 struct Parameter {
@@ -39,7 +45,15 @@ struct Parameter {
   ParameterGroup group = ParameterGroup::matrix;
   bool decay = true;  // weight decay applies
   Initialiser init;
-  Tensor value, grad, master, m, v;
+  // For optimizers that see matrices: the rows of each, where several are stacked in one tensor (empty: it is one), and whether it is
+  // stored (in, out) instead of (out, in).
+  std::vector<int64_t> stacked;
+  bool input_first = false;
+  // Set by the optimizer before allocate(): parameters of one range lie together, in ascending order; whether there is a `v`. Those
+  // without one must have the last ranges.
+  int range = 0;
+  bool second_moment = true;
+  Tensor value, grad, master, m, v;  // v undefined without a second moment
 };
 
 // One tensor that is not trained. A constant (a frozen basis, a token table) is what its initialiser makes; a state (a projector, a
@@ -80,13 +94,19 @@ class ParameterList {
   const std::deque<Buffer>& buffers() const { return buffers_; }
   int64_t trainable() const;  // elements, without padding
 
-  // The flat buffers: elements [0, decayed()) get weight decay, the rest does not. Padding between tensors is zero and stays it.
+  // Elements [begin, end) of the flat buffers: the parameters whose range is `id`.
+  struct Range {
+    int id = 0;
+    int64_t begin = 0, end = 0;
+  };
+  const std::vector<Range>& ranges() const { return ranges_; }
+
+  // The flat buffers; flat_v() ends where the parameters without a second moment begin. Padding between tensors is zero and stays it.
   Tensor flat_value() const { return value_; }
   Tensor flat_grad() const { return grad_; }
   Tensor flat_master() const { return master_; }
   Tensor flat_m() const { return m_; }
   Tensor flat_v() const { return v_; }
-  int64_t decayed() const { return decayed_; }
 
   Parameter& find(const std::string& name);  // throws std::out_of_range
 
@@ -99,7 +119,8 @@ class ParameterList {
   std::deque<Parameter> parameters_;
   std::deque<Buffer> buffers_;
   std::vector<int64_t> offsets_;
-  int64_t elements_ = 0, decayed_ = 0;
+  std::vector<Range> ranges_;
+  int64_t elements_ = 0, second_moments_ = 0;
   Tensor value_, grad_, master_, m_, v_;
   std::unique_ptr<DeviceMemory> memory_;
   size_t bytes_ = 0;

@@ -2,20 +2,15 @@
 
 namespace strait {
 
-void adamw_step(Context& ctx, ParameterList& parameters, const AdamWOptions& o, double lr,
-                int64_t step, Tensor grad_scale) {
-  const int64_t decayed = parameters.decayed(), all = parameters.flat_master().elements();
-  auto update = [&](int64_t begin, int64_t end, double weight_decay) {
-    if (begin == end) return;
-    auto part = [&](const Tensor& t) { return t.slice(0, begin, end - begin); };
-    ctx.ops.adamw(part(parameters.flat_master()), part(parameters.flat_value()),
-                  part(parameters.flat_m()), part(parameters.flat_v()),
-                  part(parameters.flat_grad()), grad_scale,
-                  {lr, o.beta1, o.beta2, o.eps, weight_decay, step});
+void adamw_step(Context& ctx, const ParameterList& parameters, const ParameterList::Range& range,
+                const AdamWOptions& o, double lr, double weight_decay, int64_t step,
+                Tensor grad_scale) {
+  const auto part = [&](const Tensor& t) {
+    return t.slice(0, range.begin, range.end - range.begin);
   };
-  update(0, decayed, o.weight_decay);
-  update(decayed, all, 0.0);
-  ctx.ops.fill(parameters.flat_grad(), 0.0);
+  ctx.ops.adamw(part(parameters.flat_master()), part(parameters.flat_value()),
+                part(parameters.flat_m()), part(parameters.flat_v()), part(parameters.flat_grad()),
+                grad_scale, {lr, o.beta1, o.beta2, o.eps, weight_decay, step});
 }
 
 }  // namespace strait

@@ -102,6 +102,53 @@ void set_direction(DirectionOptions& d, const auto& options) {
       options);
 }
 
+GroupOptions group_options(const scenario::OptimizerGroup& group) {
+  GroupOptions options{{}, group.lr, group.weight_decay};
+  if (group.optimizer)
+    options.rule =
+        *group.optimizer == scenario::UpdateRule::muon ? UpdateRule::muon : UpdateRule::adamw;
+  return options;
+}
+
+PolarCoefficients polar_coefficients(scenario::Muon::Coefficients coefficients) {
+  using C = scenario::Muon::Coefficients;
+  switch (coefficients) {
+    case C::polar_express:
+      return PolarCoefficients::polar_express;
+    case C::protocol:
+      return PolarCoefficients::protocol;
+    case C::newton_schulz:
+      return PolarCoefficients::newton_schulz;
+    case C::muon:
+      break;
+  }
+  return PolarCoefficients::muon;
+}
+
+OptimizerOptions optimizer_options(const scenario::Optimizer& o) {
+  using Scale = scenario::Muon::Scale;
+  OptimizerOptions options;
+  options.rule = o.name == scenario::UpdateRule::muon ? UpdateRule::muon : UpdateRule::adamw;
+  options.adamw = {o.betas[0], o.betas[1], o.eps, o.weight_decay};
+  options.muon = {o.muon.lr,
+                  o.muon.momentum,
+                  o.muon.nesterov,
+                  o.muon.steps,
+                  polar_coefficients(o.muon.coefficients),
+                  o.muon.scale == Scale::spectral ? MuonScale::spectral
+                  : o.muon.scale == Scale::rms    ? MuonScale::rms
+                                                  : MuonScale::none,
+                  o.muon.weight_decay.value_or(o.weight_decay)};
+  for (const auto& [group, own] : {std::pair{ParameterGroup::matrix, o.groups.matrix},
+                                   std::pair{ParameterGroup::embedding, o.groups.embedding},
+                                   std::pair{ParameterGroup::head, o.groups.head},
+                                   std::pair{ParameterGroup::vector, o.groups.vector},
+                                   std::pair{ParameterGroup::bottleneck, o.groups.bottleneck},
+                                   std::pair{ParameterGroup::anchor, o.groups.anchor}})
+    options.of(group) = group_options(own);
+  return options;
+}
+
 }  // namespace
 
 scenario::ModelShape resolve_shape(const scenario::Model& model) {
@@ -134,7 +181,7 @@ TrainingConfig to_training(const scenario::Scenario& s, int vocabulary) {
   c.learning_rate.warmup_steps = o.warmup_steps;
   c.learning_rate.total_steps = s.training.steps;
   c.learning_rate.final_fraction = o.final_lr_fraction;
-  c.adamw = {o.betas[0], o.betas[1], o.eps, o.weight_decay};
+  c.optimizer = optimizer_options(o);
   c.clip_norm = o.clip_norm;
   c.clip_scope = o.clip_scope == scenario::ClipScope::stage ? ClipScope::stage : ClipScope::global;
   c.evaluate_every = s.training.evaluate_every;

@@ -59,8 +59,37 @@ struct Data {
 enum class LearningRateSchedule { cosine, linear, constant };
 enum class ClipScope { global, stage };
 
+enum class UpdateRule { adamw, muon };
+
+struct Muon {
+  enum class Coefficients { muon, polar_express, protocol, newton_schulz };
+  enum class Scale { spectral, rms, none };
+  double lr = 0.02;  // the peak
+  double momentum = 0.95;
+  bool nesterov = true;
+  int steps = 5;
+  Coefficients coefficients = Coefficients::muon;
+  Scale scale = Scale::spectral;
+  std::optional<double> weight_decay;  // absent: the optimizer's
+  bool operator==(const Muon&) const = default;
+};
+
+// What a group of parameters has instead of what the optimizer gives it.
+struct OptimizerGroup {
+  std::optional<UpdateRule> optimizer;
+  std::optional<double> lr, weight_decay;
+  bool operator==(const OptimizerGroup&) const = default;
+};
+
+struct OptimizerGroups {
+  OptimizerGroup matrix, embedding, head, vector, bottleneck, anchor;
+  bool operator==(const OptimizerGroups&) const = default;
+};
+
 struct Optimizer {
-  std::string name = "adamw";
+  UpdateRule name = UpdateRule::adamw;
+  Muon muon;
+  OptimizerGroups groups;
   double lr = 1e-3;  // the peak
   std::array<double, 2> betas = {0.9, 0.95};
   double eps = 1e-8;

@@ -51,12 +51,98 @@ Kind<Tokenizer> tokenizer_kind() {
                                     named.kind(), is(Tokenizer::Kind::byte));
 }
 
+const std::vector<Choice<UpdateRule>> update_rules = {{"adamw", UpdateRule::adamw},
+                                                      {"muon", UpdateRule::muon}};
+
+Object<Muon> muon_table() {
+  using C = Muon::Coefficients;
+  using S = Muon::Scale;
+  Object<Muon> table("training.optimizer.muon",
+                     "Muon: momentum, made orthogonal by a few iterations of a quintic "
+                     "(docs/optimizers.md).");
+  table
+      .field("lr", &Muon::lr, number({0, 1000, true, false}),
+             "The peak learning rate; same schedule.")
+      .field("momentum", &Muon::momentum, number({0, 1, false, true}), "Decay of the momentum.")
+      .field("nesterov", &Muon::nesterov, boolean(), "Whether the step looks one gradient ahead.")
+      .field("steps", &Muon::steps, integer(1, 100), "Iterations of the quintic.")
+      .field("coefficients", &Muon::coefficients,
+             one_of<C>({{"muon", C::muon},
+                        {"polar_express", C::polar_express},
+                        {"protocol", C::protocol},
+                        {"newton_schulz", C::newton_schulz}}),
+             "The quintic. `muon`: (3.4445, -4.775, 2.0315). `polar_express`: the best of each "
+             "iteration. `protocol`: (2, -1.5, 0.5). `newton_schulz`: (1.875, -1.25, 0.375).")
+      .field("scale", &Muon::scale,
+             one_of<S>({{"spectral", S::spectral}, {"rms", S::rms}, {"none", S::none}}),
+             "Factor of a step of a matrix with `out` rows and `in` columns. `spectral`: "
+             "sqrt(max(1, out / in)). `rms`: 0.2 sqrt(max(out, in)). `none`: 1.")
+      .field("weight_decay", &Muon::weight_decay, number({0, 1000}),
+             "Decoupled decay, multiplied by the learning rate.",
+             {.absent = "the optimizer's weight_decay"});
+  return table;
+}
+
+Kind<OptimizerGroup> group_kind(const std::string& name, bool of_matrices) {
+  Object<OptimizerGroup> table("training.optimizer.groups." + name,
+                               "What holds for this group instead.");
+  table
+      .field("optimizer", &OptimizerGroup::optimizer,
+             one_of<UpdateRule>(of_matrices ? update_rules
+                                            : std::vector<Choice<UpdateRule>>{update_rules[0]}),
+             "The update rule.", {.absent = "adamw; with muon, muon for matrix and bottleneck"})
+      .field("lr", &OptimizerGroup::lr, number({0, 1000, true, false}),
+             "The peak learning rate; same schedule.", {.absent = "that of the update rule"})
+      .field("weight_decay", &OptimizerGroup::weight_decay, number({0, 1000}),
+             "Decoupled decay of the whole group.",
+             {.absent = "that of the update rule, 0 for vectors"});
+  return table.kind();
+}
+
+Object<OptimizerGroups> groups_table() {
+  Object<OptimizerGroups> table("training.optimizer.groups",
+                                "Groups of parameters with settings of their own.");
+  const auto group = [&](const char* name, OptimizerGroup OptimizerGroups::*member,
+                         bool of_matrices, const char* help) {
+    table.field(name, member, group_kind(name, of_matrices), help)
+        .present_if([member](const OptimizerGroups& groups) {
+          return !(groups.*member == OptimizerGroup{});
+        });
+  };
+  group("matrix", &OptimizerGroups::matrix, true, "Matrices of attention and FFN.");
+  group("embedding", &OptimizerGroups::embedding, true,
+        "The token table, or what is trained of it.");
+  group("head", &OptimizerGroups::head, true, "The output matrix.");
+  group("vector", &OptimizerGroups::vector, false, "Gains of the norms.");
+  group("bottleneck", &OptimizerGroups::bottleneck, true,
+        "Encoders and decoders at the boundaries (`resbm`).");
+  group("anchor", &OptimizerGroups::anchor, true, "Token tables at the boundaries.");
+  return table;
+}
+
+bool uses_muon(const Optimizer& o) {
+  const OptimizerGroups& g = o.groups;
+  bool uses = o.name == UpdateRule::muon;
+  for (const OptimizerGroup* group : {&g.matrix, &g.embedding, &g.head, &g.bottleneck, &g.anchor})
+    uses = uses || group->optimizer == UpdateRule::muon;
+  return uses;
+}
+
 Object<Optimizer> optimizer_table() {
   const auto beta = number({0, 1, false, true});
-  Object<Optimizer> table("training.optimizer", "AdamW and the learning rate over the run.");
-  table.field("name", &Optimizer::name, name_of({"adamw"}), "The update rule.")
+  Object<Optimizer> table("training.optimizer",
+                          "The update rules and the learning rate over the run.");
+  table
+      .field("name", &Optimizer::name, one_of<UpdateRule>(update_rules),
+             "The update rule. `muon`: Muon for hidden matrices and bottlenecks, AdamW for all "
+             "else.")
+      .field("muon", &Optimizer::muon, muon_table().kind(), "Options of Muon.")
+      .present_if([](const Optimizer& o) { return uses_muon(o) || !(o.muon == Muon{}); })
+      .field("groups", &Optimizer::groups, groups_table().kind(),
+             "Groups of parameters with settings of their own.")
+      .present_if([](const Optimizer& o) { return !(o.groups == OptimizerGroups{}); })
       .field("lr", &Optimizer::lr, number({0, 1000, true, false}),
-             "The peak learning rate, after warm-up.")
+             "AdamW's peak learning rate, after warm-up.")
       .field("betas", &Optimizer::betas, pair_of(beta), "Decay of the first and second moment.")
       .field("eps", &Optimizer::eps, number({0, 1, true, false}),
              "Added to the root of the second moment.")

@@ -59,11 +59,17 @@ void expect_same_end(const Outcome& whole, const Outcome& rest, int64_t done) {
 }
 
 TEST(Checkpoint, ATrainingGoesOnBitForBitFromEveryCheckpointOnDisk) {
-  for (const char* method :
-       {"none", "subspace", "resbm", "frozen", "quantize", "topk", "column_mask", "lowrank"})
+  for (const auto& [method, rule] :
+       {std::pair{"none", UpdateRule::adamw}, std::pair{"subspace", UpdateRule::adamw},
+        std::pair{"resbm", UpdateRule::adamw}, std::pair{"frozen", UpdateRule::adamw},
+        std::pair{"quantize", UpdateRule::adamw}, std::pair{"topk", UpdateRule::adamw},
+        std::pair{"column_mask", UpdateRule::adamw}, std::pair{"lowrank", UpdateRule::adamw},
+        std::pair{"subspace", UpdateRule::muon}, std::pair{"resbm", UpdateRule::muon}})
     for (const DType dtype : {DType::f32, DType::bf16}) {
-      SCOPED_TRACE(std::string(method) + " " + name_of(dtype));
+      SCOPED_TRACE(std::string(method) + " " + name_of(dtype) +
+                   (rule == UpdateRule::muon ? " muon" : ""));
       TrainingConfig c = config(method, dtype);
+      c.optimizer.rule = rule;
       c.method.rounding = "stochastic";
       c.method.error_feedback = "per_microbatch";
       c.method.refresh = 2;

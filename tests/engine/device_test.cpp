@@ -40,7 +40,11 @@ class DeviceTraining : public ::testing::TestWithParam<std::tuple<std::string, D
     if (make_cuda_backend(&reason) == nullptr) GTEST_SKIP() << reason;
   }
   static TrainingConfig config() {
-    return four_layers(4, std::get<0>(GetParam()), std::get<1>(GetParam()));
+    const auto& [name, dtype] = GetParam();
+    const bool muon = name == "none_muon";
+    TrainingConfig c = four_layers(4, muon ? "none" : name, dtype);
+    if (muon) c.optimizer.rule = UpdateRule::muon;
+    return c;
   }
 };
 
@@ -122,9 +126,10 @@ TEST(DeviceTrainingGrid, FourStagesWithoutACodecAreOneStage) {
 
 INSTANTIATE_TEST_SUITE_P(
     On, DeviceTraining,
-    ::testing::Combine(::testing::Values(std::string("none"), std::string("resbm"),
-                                         std::string("frozen"), std::string("subspace"),
-                                         std::string("column_mask"), std::string("lowrank")),
+    ::testing::Combine(::testing::Values(std::string("none"), std::string("none_muon"),
+                                         std::string("resbm"), std::string("frozen"),
+                                         std::string("subspace"), std::string("column_mask"),
+                                         std::string("lowrank")),
                        ::testing::Values(DType::f32, DType::bf16)),
     [](const auto& suite) {
       return std::get<0>(suite.param) + "_" + name_of(std::get<1>(suite.param));

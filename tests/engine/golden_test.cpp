@@ -24,7 +24,7 @@ TrainingConfig golden_config(int pipeline, DType dtype) {
   c.microbatches = 1;
   c.steps = 10;
   c.learning_rate = {LearningRateSchedule::Kind::constant, 1e-3, 0, 10, 1};
-  c.adamw = {0.9, 0.95, 1e-8, 0.1};
+  c.optimizer.adamw = {0.9, 0.95, 1e-8, 0.1};
   c.clip_norm = 1.0;
   return c;
 }

@@ -113,10 +113,17 @@ TEST(Grid, HostThreadsChangeNothing) {
 }
 
 TEST(Grid, TheMetaBackendWritesTheSameLog) {
-  for (const char* method : {"subspace", "cast", "quantize", "topk", "column_mask", "lowrank"}) {
+  struct Case {
+    const char* method;
+    UpdateRule rule = UpdateRule::adamw;
+  };
+  for (const auto& [method, rule] :
+       {Case{"subspace"}, Case{"subspace", UpdateRule::muon}, Case{"cast"}, Case{"quantize"},
+        Case{"topk"}, Case{"column_mask"}, Case{"lowrank"}}) {
     TrainingConfig c = config(3, method);
     c.evaluate_every = 0;
     c.method.error_feedback = "per_microbatch";
+    c.optimizer.rule = rule;
     const Outcome real = run(c), meta = run(c, 2, BackendKind::meta);
     for (size_t r = 0; r < 3; ++r) {
       record::RankLog log = real.steps[1].ranks[r];

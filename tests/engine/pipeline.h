@@ -148,6 +148,7 @@ class Pipeline {
       before_.push_back(s > 0 ? method_->make_codec(c, s - 1, BoundaryEnd::receiver) : nullptr);
       after_.push_back(s + 1 < config_.pipeline ? method_->make_codec(c, s, BoundaryEnd::sender)
                                                 : nullptr);
+      optimizers_.emplace_back(config_.optimizer, *parameters_.back());
       parameters_.back()->allocate(*ops_);
       memory_.push_back(ops_->allocate(kRegion));
       frames_.emplace_back();
@@ -190,13 +191,15 @@ class Pipeline {
     }
     return result;
   }
-  // One AdamW step on every stage.
+  // One step of the optimizer on every stage; `lr`: AdamW's.
   void update(double lr, int64_t step) {
     Context ctx{*ops_, scratch_};
     auto memory = ops_->allocate(8);
     Tensor one(memory->data(), statistics_of(config_.dtype), {1});
     ops_->fill(one, 1);
-    for (auto& p : parameters_) adamw_step(ctx, *p, config_.adamw, lr, step, one);
+    for (size_t s = 0; s < parameters_.size(); ++s)
+      optimizers_[s].step(ctx, *parameters_[s], {LearningRateSchedule::Kind::constant, lr, 0, 1, 1},
+                          step, one);
   }
 
   // The last layer's output of the last microbatch, and its logits (N, V).
@@ -292,6 +295,7 @@ class Pipeline {
   const BatchSource* data_;
   MessagePool pool_;
   std::vector<std::unique_ptr<ParameterList>> parameters_;
+  std::vector<Optimizer> optimizers_;
   std::vector<std::unique_ptr<Stage>> stages_;
   std::vector<std::unique_ptr<Codec>> before_, after_;
   std::vector<std::unique_ptr<DeviceMemory>> memory_;
