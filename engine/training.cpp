@@ -28,9 +28,19 @@ void validate(const TrainingConfig& c) {
   if (c.clip_norm < 0)
     throw std::invalid_argument(
         fmt::format("clip_norm is {}; it must be 0 (off) or positive", c.clip_norm));
-  split_layers(c.shape.layers, c.pipeline, c.layers_per_stage);
+  const LayerRange last = split_layers(c.shape.layers, c.pipeline, c.layers_per_stage).back();
+  if (c.full_rank_layers && (*c.full_rank_layers < 0 || *c.full_rank_layers > last.count))
+    throw std::invalid_argument(fmt::format(
+        "/compression/pipeline/full_rank_layers is {}; allowed: 0 to {}, the layers of the last "
+        "stage, because what the others write crosses a boundary",
+        *c.full_rank_layers, last.count));
   make_schedule(c.schedule, c.pipeline, c.microbatches);
   make_method(c.method, c.shape, c.dtype);
+}
+
+int constrained_layers(const TrainingConfig& c) {
+  if (c.full_rank_layers) return c.shape.layers - *c.full_rank_layers;
+  return split_layers(c.shape.layers, c.pipeline, c.layers_per_stage).back().first;
 }
 
 ModelConstraint constraint_of(const TrainingConfig& c) {

@@ -16,6 +16,11 @@ std::vector<std::byte> to_host(Backend& ops, const Tensor& t) {
 
 }  // namespace
 
+void Snapshot::add(std::vector<ParameterState> of_rank) {
+  for (ParameterState& p : of_rank)
+    if (!p.m.empty() || find(p.name) == nullptr) parameters.push_back(std::move(p));
+}
+
 const ParameterState* Snapshot::find(const std::string& name) const {
   const auto found = std::find_if(parameters.begin(), parameters.end(),
                                   [&](const ParameterState& p) { return p.name == name; });
@@ -66,6 +71,10 @@ void load_parameters(Backend& ops, ParameterList& parameters, const ParameterSou
     if (state->m.empty() || state->v.empty())
       throw std::invalid_argument(
           fmt::format("the state to start from has no AdamW moments of {}", p.name));
+    if (state->v.size() != p.v.bytes())
+      throw std::invalid_argument(fmt::format(
+          "the state to start from has {} bytes of second moments of {}; here they are {}",
+          state->v.size(), p.name, p.v.bytes()));
     ops.upload(p.m, state->m.data());
     ops.upload(p.v, state->v.data());
   }

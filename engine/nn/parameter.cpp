@@ -61,13 +61,12 @@ Parameter* ParameterList::declare(std::string name, Shape shape, ParameterGroup 
   for (const Parameter& p : parameters_)
     STRAIT_CHECK(p.name != name, "parameter declared twice: " + name);
   parameters_.push_back(
-      {std::move(name), shape, group, decay, std::move(init), {}, {}, {}, {}, {}});
+      {std::move(name), shape, group, decay, std::move(init), false, {}, {}, {}, {}, {}});
   return &parameters_.back();
 }
 
 Buffer* ParameterList::declare_buffer(std::string name, Shape shape, DType dtype, Initialiser init,
                                       bool saved) {
-  STRAIT_CHECK(!value_.defined(), "declare() after allocate()");
   for (Buffer& b : buffers_) {
     if (b.name == name) {
       STRAIT_CHECK(b.shape == shape && b.dtype == dtype && b.saved == saved,
@@ -75,6 +74,7 @@ Buffer* ParameterList::declare_buffer(std::string name, Shape shape, DType dtype
       return &b;
     }
   }
+  STRAIT_CHECK(!value_.defined(), "declare() after allocate()");
   buffers_.push_back({std::move(name), shape, dtype, std::move(init), saved, {}});
   return &buffers_.back();
 }
@@ -102,14 +102,17 @@ int64_t ParameterList::trainable() const {
 void ParameterList::lay_out() {
   offsets_.assign(parameters_.size(), 0);
   elements_ = 0;
-  for (const bool decay : {true, false}) {
+  const auto place = [this](const auto& belongs) {
     for (size_t i = 0; i < parameters_.size(); ++i) {
-      if (parameters_[i].decay != decay) continue;
+      if (!belongs(parameters_[i])) continue;
       offsets_[i] = elements_;
       elements_ += padded(parameters_[i].shape.elements());
     }
-    if (decay) decayed_ = elements_;
-  }
+    return elements_;
+  };
+  decayed_ = place([](const Parameter& p) { return !p.row_moments && p.decay; });
+  elementwise_ = place([](const Parameter& p) { return !p.row_moments && !p.decay; });
+  place([](const Parameter& p) { return p.row_moments; });
 }
 
 // Places every flat buffer and every other one after another: in `region`, or nowhere, which counts.
@@ -120,7 +123,7 @@ void ParameterList::bind(Arena& region) {
   value_ = dtype_ == s ? master_ : region.take({elements_}, dtype_);
   grad_ = region.take({elements_}, s);
   m_ = region.take({elements_}, s);
-  v_ = region.take({elements_}, s);
+  v_ = region.take({elementwise_}, s);
   for (size_t i = 0; i < parameters_.size(); ++i) {
     Parameter& p = parameters_[i];
     auto part = [&](const Tensor& flat) {
@@ -130,7 +133,7 @@ void ParameterList::bind(Arena& region) {
     p.grad = part(grad_);
     p.master = part(master_);
     p.m = part(m_);
-    p.v = part(v_);
+    p.v = p.row_moments ? region.take({p.shape[0]}, s) : part(v_);
   }
   for (Buffer& b : buffers_) b.value = region.take(b.shape, b.dtype);
 }

@@ -39,6 +39,8 @@ struct Parameter {
   ParameterGroup group = ParameterGroup::matrix;
   bool decay = true;  // weight decay applies
   Initialiser init;
+  // One second moment a row of a matrix, v (rows), instead of one an element (Backend::adamw_rows). Set before allocate().
+  bool row_moments = false;
   Tensor value, grad, master, m, v;
 };
 
@@ -63,7 +65,7 @@ class ParameterList {
   Parameter* declare(std::string name, Shape shape, ParameterGroup group, Initialiser init);
   Parameter* declare(std::string name, Shape shape, ParameterGroup group, bool decay,
                      Initialiser init);
-  // Declaring a name twice gives the same buffer.
+  // Declaring a name twice gives the same buffer; the second time also after allocate().
   Buffer* declare_constant(std::string name, Shape shape, DType dtype, Initialiser init);
   Buffer* declare_state(std::string name, Shape shape, DType dtype, Initialiser init);
   Buffer* declare_sum(std::string name, Shape shape, DType dtype);
@@ -80,13 +82,15 @@ class ParameterList {
   const std::deque<Buffer>& buffers() const { return buffers_; }
   int64_t trainable() const;  // elements, without padding
 
-  // The flat buffers: elements [0, decayed()) get weight decay, the rest does not. Padding between tensors is zero and stays it.
+  // The flat buffers: elements [0, decayed()) get weight decay, those up to elementwise() do not; behind them lie the parameters with
+  // row_moments, which flat_v() does not reach. Padding between tensors is zero and stays it.
   Tensor flat_value() const { return value_; }
   Tensor flat_grad() const { return grad_; }
   Tensor flat_master() const { return master_; }
   Tensor flat_m() const { return m_; }
   Tensor flat_v() const { return v_; }
   int64_t decayed() const { return decayed_; }
+  int64_t elementwise() const { return elementwise_; }
 
   Parameter& find(const std::string& name);  // throws std::out_of_range
 
@@ -99,7 +103,7 @@ class ParameterList {
   std::deque<Parameter> parameters_;
   std::deque<Buffer> buffers_;
   std::vector<int64_t> offsets_;
-  int64_t elements_ = 0, decayed_ = 0;
+  int64_t elements_ = 0, decayed_ = 0, elementwise_ = 0;
   Tensor value_, grad_, master_, m_, v_;
   std::unique_ptr<DeviceMemory> memory_;
   size_t bytes_ = 0;

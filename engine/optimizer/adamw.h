@@ -1,5 +1,5 @@
 // AdamW with decoupled weight decay over the flat buffers of a rank (Loshchilov & Hutter 2019): one op for the parameters that
-// decay and one for those that do not.
+// decay, one for those that do not, and one for each matrix with a second moment a row.
 #pragma once
 
 #include "engine/nn/module.h"

@@ -18,8 +18,16 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
+// `method`: its name, and behind a space what else is set.
 TrainingConfig config(const std::string& method, DType dtype, int pipeline = 3) {
-  return tiny_run(pipeline, method, dtype, 7, 2);
+  const size_t space = method.find(' ');
+  TrainingConfig c = tiny_run(pipeline, method.substr(0, space), dtype, 7, 2);
+  if (space == std::string::npos) return c;
+  const std::string what = method.substr(space + 1);
+  if (what.starts_with("projected_")) c.method.variant = what;
+  if (what != "projected_weights") c.method.update_every = 2;  // between and at checkpoints
+  if (what == "keep") c.method.transport = what;
+  return c;
 }
 
 CheckpointManifest manifest(const TrainingConfig& c, const Snapshot& s) {
@@ -59,7 +67,9 @@ void expect_same_end(const Outcome& whole, const Outcome& rest, int64_t done) {
 }
 
 TEST(Checkpoint, ATrainingGoesOnBitForBitFromEveryCheckpointOnDisk) {
-  for (const char* method : {"none", "subspace", "resbm", "frozen"})
+  for (const char* method :
+       {"none", "subspace", "resbm", "frozen", "subspace moving", "subspace keep",
+        "subspace projected_gradient", "subspace projected_weights"})
     for (const DType dtype : {DType::f32, DType::bf16}) {
       SCOPED_TRACE(std::string(method) + " " + name_of(dtype));
       const TrainingConfig c = config(method, dtype);
