@@ -45,11 +45,9 @@ Rank::Rank(const TrainingConfig& config, int stage, Backend& backend, RankRecord
   const std::vector<LayerRange> ranges =
       split_layers(config.shape.layers, config.pipeline, config.layers_per_stage);
   layers_ = ranges.at(static_cast<size_t>(stage));
-  const int constrained =
-      config.constrained_layers < 0 ? ranges.back().first : config.constrained_layers;
-  const MethodContext c{config.shape, config.seed, parameters_, pool};
+  const MethodContext c{config.shape, config.seed, parameters_, pool, config.pipeline - 1};
   stage_ = std::make_unique<Stage>(
-      StageOptions{config.shape, layers_, first(), last(), constrained,
+      StageOptions{config.shape, layers_, first(), last(), constrained_layers(config),
                    frames_needed(schedule_, stage), config.head_chunk_rows, config.dtype},
       *method_, c);
   if (!first()) before_ = method_->make_codec(c, stage - 1, BoundaryEnd::receiver);
@@ -264,6 +262,7 @@ void Rank::diagnose(Codec& codec, int boundary, Frame& frame, Tensor x, bool gra
 
 void Rank::reduce_gradients() {
   Segment segment(recorder_, Category::compute, Phase::reduce, -1);
+  stage_->before_update(context_);
   ops_.sum_squares(sum_squares_, parameters_.flat_grad());
 }
 
@@ -283,6 +282,7 @@ void Rank::update(int64_t step) {
   else
     ops_.fill(grad_scale_, 1.0);
   optimizer_->step(context_, parameters_, config_.learning_rate, step, grad_scale_);
+  stage_->after_update(context_, step);
 }
 
 double Rank::sum_of_losses(int count) {

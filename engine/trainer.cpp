@@ -107,7 +107,7 @@ class Collector {
       return;
     Snapshot snapshot{step,        tokens_after(step),     config_.shape,
                       constraint_, boundaries_of(config_), {}};
-    for (auto& p : parts) std::move(p->begin(), p->end(), std::back_inserter(snapshot.parameters));
+    for (auto& p : parts) snapshot.add(std::move(*p));
     states_.erase({step, at_stop});
     if (at_stop || due(step)) observer_.checkpoint(snapshot);
     if (carry_ && step == last_) carried_ = std::move(snapshot);

@@ -29,7 +29,18 @@ void validate(const TrainingConfig& c) {
     throw std::invalid_argument(
         fmt::format("clip_norm is {}; it must be 0 (off) or positive", c.clip_norm));
   validate(c.optimizer);
-  split_layers(c.shape.layers, c.pipeline, c.layers_per_stage);
+  const LayerRange last = split_layers(c.shape.layers, c.pipeline, c.layers_per_stage).back();
+  if (c.full_rank_layers && (*c.full_rank_layers < 0 || *c.full_rank_layers > last.count))
+    throw std::invalid_argument(fmt::format(
+        "/compression/pipeline/full_rank_layers is {}; allowed: 0 to {}, the layers of the last "
+        "stage, because what the others write crosses a boundary",
+        *c.full_rank_layers, last.count));
+  if (c.method.method == "subspace" && c.method.variant != "reparametrised" &&
+      c.optimizer.rule_of(ParameterGroup::matrix) == UpdateRule::muon)
+    throw std::invalid_argument(fmt::format(
+        "subspace variant \"{}\" with muon: its iterations lift what rounding leaves outside the "
+        "subspace (specs/subspace_models.md 4.3); muon goes with reparametrised",
+        c.method.variant));
   make_schedule(c.schedule, c.pipeline, c.microbatches);
   make_method(c);
 }
@@ -39,6 +50,11 @@ std::unique_ptr<Method> make_method(const TrainingConfig& c) {
   options.batch = {int64_t{c.batch} / c.microbatches * c.shape.context, c.microbatches,
                    c.first_step};
   return make_method(options, c.shape, c.dtype);
+}
+
+int constrained_layers(const TrainingConfig& c) {
+  if (c.full_rank_layers) return c.shape.layers - *c.full_rank_layers;
+  return split_layers(c.shape.layers, c.pipeline, c.layers_per_stage).back().first;
 }
 
 ModelConstraint constraint_of(const TrainingConfig& c) { return make_method(c)->constraint(); }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,9 +37,10 @@ struct TrainingConfig {
   ClipScope clip_scope = ClipScope::global;
   int64_t evaluate_every =
       0;  // steps; 0: never. Also before the first and after the last step if > 0
-  int evaluate_batches = 8;     // of `batch / microbatches` sequences each
-  int64_t diagnose_every = 0;   // steps; 0: never
-  int constrained_layers = -1;  // -1: all but the last stage's (specs/subspace_models.md 1.3)
+  int evaluate_batches = 8;    // of `batch / microbatches` sequences each
+  int64_t diagnose_every = 0;  // steps; 0: never
+  std::optional<int>
+      full_rank_layers;  // at the end, where the method constrains; unset: those of the last stage
   int64_t head_chunk_rows = 256;
 };
 
@@ -56,6 +58,9 @@ void validate(const TrainingConfig& config);
 
 // The method, which knows the batches. Throws std::invalid_argument.
 std::unique_ptr<Method> make_method(const TrainingConfig& config);
+// How many layers, counted from the first, a method that constrains the model constrains (specs/subspace_models.md 1.3): at least those
+// before the last stage, whose output crosses a boundary.
+int constrained_layers(const TrainingConfig& config);
 
 // What the method holds the parameters to.
 ModelConstraint constraint_of(const TrainingConfig& config);

@@ -17,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kFormat = "strait checkpoint 2";
+constexpr const char* kFormat = "strait checkpoint 3";
 constexpr const char* kModelFile = "model.safetensors";
 constexpr const char* kOptimizerFile = "optimizer.safetensors";
 
@@ -47,12 +47,18 @@ void write_model(const fs::path& path, const Snapshot& snapshot) {
   writer.finish();
 }
 
+// One second moment a row, or as many as there are elements.
+Shape moment_shape(const ParameterState& p, bool second) {
+  const bool by_row = second && p.v.size() < p.master.size();
+  return by_row ? Shape{p.shape[0]} : p.shape;
+}
+
 void write_optimizer(const fs::path& path, const Snapshot& snapshot) {
   std::vector<SafetensorsWriter::Declaration> tensors;
   for (const char* moment : {"m.", "v."})
     for (const ParameterState& p : snapshot.parameters)
       if (!(moment[0] == 'm' ? p.m : p.v).empty())
-        tensors.push_back({moment + p.name, p.dtype, dims(p.shape)});
+        tensors.push_back({moment + p.name, p.dtype, dims(moment_shape(p, moment[0] == 'v'))});
   SafetensorsWriter writer(path.string(), tensors, {});
   for (const ParameterState& p : snapshot.parameters)
     if (!p.m.empty()) writer.write("m." + p.name, p.m.data());
@@ -87,6 +93,7 @@ Json constraint_json(const ModelConstraint& c) {
   return {{"method", c.method},
           {"rank", c.rank},
           {"basis_seed", c.basis_seed},
+          {"variant", c.variant},
           {"dtype", name_of(c.dtype)}};
 }
 
@@ -95,6 +102,7 @@ ModelConstraint constraint_of(const Json& j) {
   c.method = j.at("method").get<std::string>();
   c.rank = j.at("rank").get<int>();
   c.basis_seed = j.at("basis_seed").get<uint64_t>();
+  c.variant = j.at("variant").get<std::string>();
   const auto dtype = j.at("dtype").get<std::string>();
   for (const DType known : {DType::f32, DType::bf16, DType::f64}) {
     c.dtype = known;
@@ -252,7 +260,8 @@ Snapshot read_checkpoint(const fs::path& checkpoint, bool moments) {
       p.master = read_tensor(model, name, p.dtype, entry.shape);
       const auto moment = [&](const char* which) {
         return optimizer && optimizer->tensors().contains(which + name)
-                   ? read_tensor(*optimizer, which + name, p.dtype, entry.shape)
+                   ? read_tensor(*optimizer, which + name, p.dtype,
+                                 optimizer->entry(which + name).shape)
                    : std::vector<std::byte>{};
       };
       p.m = moment("m.");

@@ -45,7 +45,7 @@ class Source {
 
   void check_all_taken() const {
     for (const auto& [name, entry] : file_.tensors())
-      if (!taken_.contains(name))
+      if (!taken_.contains(name) && !method_->adds(name))
         throw std::invalid_argument(fmt::format(
             "parameter {} has no place in a plain LLaMA: the model cannot be exported", name));
   }

@@ -17,6 +17,11 @@ std::vector<std::byte> to_host(Backend& ops, const Tensor& t) {
 
 }  // namespace
 
+void Snapshot::add(std::vector<ParameterState> of_rank) {
+  for (ParameterState& p : of_rank)
+    if (!p.m.empty() || find(p.name) == nullptr) parameters.push_back(std::move(p));
+}
+
 const ParameterState* Snapshot::find(const std::string& name) const {
   const auto found = std::find_if(parameters.begin(), parameters.end(),
                                   [&](const ParameterState& p) { return p.name == name; });
@@ -69,6 +74,10 @@ void load_parameters(Backend& ops, ParameterList& parameters, const ParameterSou
           fmt::format("the state to start from has no moments of {}", p.name));
     // Trained by a rule without second moments: AdamW takes safe steps from nothing, not from a mean alone.
     if (p.v.defined() && state->v.empty()) continue;
+    if (p.v.defined() && state->v.size() != p.v.bytes())
+      throw std::invalid_argument(fmt::format(
+          "the state to start from has {} bytes of second moments of {}; here they are {}",
+          state->v.size(), p.name, p.v.bytes()));
     ops.upload(p.m, state->m.data());
     if (p.v.defined()) ops.upload(p.v, state->v.data());
   }

@@ -21,6 +21,8 @@ struct Snapshot {
   std::string boundaries;      // boundaries_of() the training (engine/training.h)
   std::vector<ParameterState> parameters;
 
+  // What one rank holds; a state that several ranks share, the same on all of them, is kept once.
+  void add(std::vector<ParameterState> of_rank);
   const ParameterState* find(const std::string& name) const;  // nullptr if there is none
   ParameterSource source() const;                             // must not outlive the snapshot
 };

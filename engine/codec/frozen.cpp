@@ -15,12 +15,12 @@ class FrozenMethod final : public Method {
   std::unique_ptr<Codec> make_codec(const MethodContext& c, int boundary,
                                     BoundaryEnd) const override {
     Buffer* basis = declare_basis(c.parameters, c.shape, rank_, options_.basis_seed,
-                                  fmt::format("frozen.U.{}", boundary));
+                                  fmt::format("frozen.U.{}", boundary), false);
     Buffer* anchors =
         options_.anchors == "static"
             ? declare_token_table(c.parameters, c.shape, options_.basis_seed, "frozen.anchors")
             : nullptr;
-    return make_projection_codec(c, "frozen", options_.wire, basis, anchors, false);
+    return make_projection_codec(c, "frozen", options_.wire, basis, anchors, nullptr, false);
   }
   std::optional<int> rank() const override { return rank_; }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
@@ -48,14 +49,20 @@ std::unique_ptr<Method> make_method(const ModelConstraint& constraint, const Mod
   MethodOptions options;
   options.method = constraint.method;
   options.basis_seed = constraint.basis_seed;
+  if (!constraint.variant.empty()) options.variant = constraint.variant;
   if (constraint.rank > 0) options.rank = constraint.rank;
   return make_method(options, shape, constraint.dtype);
 }
 
 ParameterSource converted(ParameterSource stored, const Method& from, const Method& to) {
   const bool same = from.constraint() == to.constraint();
-  ParameterSource plain = [stored, &from](const std::string& name) {
-    std::optional<ParameterState> p = stored(name);
+  // States of another constraint mean nothing here, unless it is the same stored in another way.
+  ModelConstraint there = from.constraint();
+  there.variant = to.constraint().variant;
+  const bool states = there == to.constraint();
+  ParameterSource plain = [states, stored, &from](const std::string& name) {
+    std::optional<ParameterState> p;
+    if (states || !from.adds(name)) p = stored(name);
     return p ? p : from.to_plain(name, stored);
   };
   return
@@ -102,6 +109,30 @@ double sum_of_squares(Context& ctx, const Tensor& x) {
   double value = 0;
   if (out.data != nullptr) ctx.ops.download(&value, out);
   return value;
+}
+
+std::vector<double> host_values(Backend& ops, const Tensor& t) {
+  if (t.data == nullptr) return {};
+  std::vector<double> values(static_cast<size_t>(t.elements()));
+  if (t.dtype == DType::f64) {
+    ops.download(values.data(), t);
+    return values;
+  }
+  STRAIT_CHECK(t.dtype == DType::f32, "host_values: f32 or f64");
+  std::vector<float> single(values.size());
+  ops.download(single.data(), t);
+  std::copy(single.begin(), single.end(), values.begin());
+  return values;
+}
+
+void host_upload(Backend& ops, const Tensor& t, const std::vector<double>& values) {
+  if (t.data == nullptr) return;
+  STRAIT_CHECK(static_cast<int64_t>(values.size()) == t.elements(), "host_upload: the size");
+  if (t.dtype == DType::f64) return ops.upload(t, values.data());
+  std::vector<float> single;
+  single.reserve(values.size());
+  for (double x : values) single.push_back(static_cast<float>(x));
+  ops.upload(t, single.data());
 }
 
 uint64_t hash_tensor(Backend& ops, const Tensor& t, uint64_t seed) {

@@ -28,6 +28,14 @@ struct MethodOptions : DirectionOptions {
   std::string embedding_init =
       "projected";  // subspace: "projected" (E0 = T_fixed U), "normal" (N(0,1)), "small" (N(0, 0.02^2))
   std::string z_init = "small";  // subspace: "zero", "small" (N(0, 0.02^2 / (2 (layer+1))))
+  // subspace: what is stored and how it is kept in the subspace (specs/subspace_models.md 0.3, 4): "reparametrised" (C),
+  // "projected_gradient" (A), "projected_weights" (B).
+  std::string variant = "reparametrised";
+  // subspace: how the basis moves (section 5).
+  int64_t update_every = 0;           // steps; 0: never
+  double update_step = 0.1;           // of the scale-free step, (0, 1]
+  double max_angle = 0.05;            // radians, (0, pi/2)
+  std::string transport = "project";  // of what is held to the basis: "project", "keep"
   // resbm (specs/resbm.md, section 7); its c is `rank`.
   std::string form = "mlp";                   // "mlp", "linear"
   std::optional<int> hidden;                  // m of the mlp; default max(4 c, 64)
@@ -50,6 +58,7 @@ struct ModelConstraint {
   int rank = 0;
   uint64_t basis_seed = 0;
   DType dtype = DType::f32;  // to which frozen tables are rounded
+  std::string variant;       // how the parameters are stored, where the method has several ways
   bool operator==(const ModelConstraint&) const = default;
 };
 
@@ -100,7 +109,7 @@ class Codec {
   virtual Diagnosis diagnose_grad(Context& ctx, Frame& frame, Tensor dx) = 0;
   // Forward and backward bytes of a message for N rows, from the specification: what the tests compare with.
   virtual std::pair<uint64_t, uint64_t> expected_bytes(int64_t rows) const = 0;
-  // The same of a step's control traffic in both directions, what rides along on messages included.
+  // The same of a step's control traffic in both directions, what rides along on messages included; of a step that has any.
   virtual uint64_t expected_sync_bytes(int64_t /*rows*/, int64_t /*microbatches*/) const {
     return 0;
   }
@@ -112,6 +121,7 @@ struct MethodContext {
   uint64_t seed;
   ParameterList& parameters;
   MessagePool& pool;
+  int boundaries = 1;  // of the pipeline
 };
 
 // Forward messages go from the sender to the receiver of a boundary, gradients back.
@@ -133,7 +143,7 @@ class Method {
   // The rank that was picked, if the method has one.
   virtual std::optional<int> rank() const { return std::nullopt; }
   virtual ModelConstraint constraint() const { return {}; }
-  // Whether a plain LLaMA has nothing of this parameter: where training goes on from one, it begins afresh. So it does where
+  // Whether a plain LLaMA has nothing of this parameter or state: where training goes on from one, it begins afresh. So it does where
   // boundaries() differs: what the added parameters mean, in words.
   virtual bool adds(const std::string& /*name*/) const { return false; }
   virtual std::string boundaries() const { return ""; }
@@ -167,6 +177,11 @@ void check_version(const Message& message, uint64_t version, const char* method)
 
 // sum x^2, on the host.
 double sum_of_squares(Context& ctx, const Tensor& x);
+
+// A contiguous f32 or f64 tensor on the host; empty on the meta backend. host_upload() rounds to the tensor's type. For set-up,
+// diagnostics and what happens every few hundred steps: both wait for the device.
+std::vector<double> host_values(Backend& ops, const Tensor& t);
+void host_upload(Backend& ops, const Tensor& t, const std::vector<double>& values);
 
 // A 64-bit hash of a device tensor's bytes (0 on the meta backend).
 uint64_t hash_tensor(Backend& ops, const Tensor& t, uint64_t seed);

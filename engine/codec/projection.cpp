@@ -17,18 +17,10 @@ DType id_dtype(const ModelShape& shape) {
   return shape.vocabulary <= 65536 ? DType::u16 : DType::i32;
 }
 
-// `x` in type `dtype`: x itself where it has it, else a rounded copy in scratch.
-Tensor in_dtype(Context& ctx, const Tensor& x, DType dtype) {
-  if (x.dtype == dtype) return x;
-  Tensor y = ctx.scratch.take(x.shape, dtype);
-  ctx.ops.cast(y, x);
-  return y;
-}
-
 class ProjectionCodec final : public Codec {
  public:
   ProjectionCodec(const MethodContext& c, std::string identity, DType wire, Buffer* basis,
-                  Buffer* anchors, bool constrains_model)
+                  Buffer* anchors, std::unique_ptr<BasisMotion> motion, bool constrains_model)
       : pool_(c.pool),
         identity_(std::move(identity)),
         wire_(wire),
@@ -37,6 +29,7 @@ class ProjectionCodec final : public Codec {
         compute_(c.parameters.dtype()),
         u_(basis),
         anchors_(anchors),
+        motion_(std::move(motion)),
         constrains_model_(constrains_model) {}
 
   CodecTraits traits() const override {
@@ -52,11 +45,13 @@ class ProjectionCodec final : public Codec {
                  coordinates(ctx, dynamic_part(ctx, frame, x), u_->value, u_->dtype));
     if (anchors_ != nullptr) ctx.ops.cast(ids(m), frame.ids);
     m.dense = {x.bytes()};
+    m.version = version(ctx.ops);
     return m;
   }
 
   void decode(Context& ctx, Frame& frame, Tensor x, const Message& m) override {
     ArenaScope scope(ctx.scratch);
+    check_version(m, version(ctx.ops), identity_.c_str());
     if (anchors_ == nullptr) return expand(ctx, x, coefficients(m), u_->value);
     frame.ids = frame.arena.take({x.size(0)}, DType::i32);
     ctx.ops.cast(frame.ids, ids(m));
@@ -68,18 +63,30 @@ class ProjectionCodec final : public Codec {
   Message encode_grad(Context& ctx, Frame&, Tensor dx) override {
     ArenaScope scope(ctx.scratch);
     Message m(pool_, ctx.ops, {{wire_, {dx.size(0), rank_}}});
-    ctx.ops.cast(m.section(0), coordinates(ctx, dx, u_->value, u_->dtype));
+    const Tensor wide = in_dtype(ctx, dx, u_->dtype),
+                 gamma = coordinates(ctx, wide, u_->value, u_->dtype);
+    ctx.ops.cast(m.section(0), gamma);
+    if (motion_) motion_->observe(ctx, wide, gamma);
     m.dense = {dx.bytes()};
+    m.version = version(ctx.ops);
     return m;
   }
 
   void decode_grad(Context& ctx, Frame&, Tensor dx, const Message& m) override {
     ArenaScope scope(ctx.scratch);
+    check_version(m, version(ctx.ops), identity_.c_str());
     expand(ctx, dx, m.section(0), u_->value);
   }
 
+  void begin_synchronise(Context& ctx, ControlLink&) override {
+    if (motion_) motion_->begin_synchronise(ctx);
+  }
+  void end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end) override {
+    if (motion_) motion_->end_synchronise(ctx, link, end);
+  }
+
   // dynamic_rms: of x - tau; outside_subspace: ||(x - tau) Q|| / ||x - tau||, what the receiver does not get: rounding where the model
-  // is held to the subspace.
+  // is held to the subspace. basis_error: max |U^T U - I|; basis_version: how often the basis has moved.
   Diagnosis diagnose(Context& ctx, Frame& frame, Tensor x) override {
     ArenaScope scope(ctx.scratch);
     const Tensor dynamic = dynamic_part(ctx, frame, x);
@@ -88,22 +95,29 @@ class ProjectionCodec final : public Codec {
     ctx.ops.axpy(inside, -1.0, dynamic);
     const double all = sum_of_squares(ctx, dynamic);
     return {{"dynamic_rms", std::sqrt(all / static_cast<double>(x.elements()))},
-            {"outside_subspace", std::sqrt(sum_of_squares(ctx, inside) / all)}};
+            {"outside_subspace", std::sqrt(sum_of_squares(ctx, inside) / all)},
+            {"basis_error", orthonormality_error(ctx)},
+            {"basis_version", static_cast<double>(version(ctx.ops))}};
   }
-  // captured_gradient: ||g U||^2 / ||g||^2, the share of the gradient's energy that is sent. Before the full-rank last stage about
+  // captured_gradient: ||g U||^2 / ||g||^2 of this microbatch, the share of the gradient's energy that is sent. Before the full-rank last stage about
   // k/d at random U (section 3.2); at earlier boundaries near 1, because the residual path brings a gradient that was projected once already.
   Diagnosis diagnose_grad(Context& ctx, Frame&, Tensor dx) override {
     ArenaScope scope(ctx.scratch);
     const double sent = sum_of_squares(ctx, coordinates(ctx, dx, u_->value, u_->dtype)),
                  all = sum_of_squares(ctx, dx);
-    return {{"gradient_rms", std::sqrt(all / static_cast<double>(dx.elements()))},
-            {"captured_gradient", sent / all}};
+    Diagnosis result = {{"gradient_rms", std::sqrt(all / static_cast<double>(dx.elements()))},
+                        {"captured_gradient", sent / all}};
+    if (motion_) {
+      for (const auto& entry : motion_->diagnose_grad(ctx)) result.push_back(entry);
+    }
+    return result;
   }
 
   uint64_t handshake(Backend& ops) const override {
     const uint64_t sizes = static_cast<uint64_t>(rank_) << 24 | static_cast<uint64_t>(ids_) << 16 |
                            static_cast<uint64_t>(compute_) << 8 | static_cast<uint64_t>(wire_);
-    const uint64_t basis = hash_tensor(ops, u_->value, hash_name(identity_, sizes));
+    const uint64_t basis = hash_tensor(
+        ops, u_->value, hash_name(fmt::format("{} {}", identity_, version(ops)), sizes));
     return anchors_ == nullptr ? basis : hash_tensor(ops, anchors_->value, basis);
   }
 
@@ -111,6 +125,9 @@ class ProjectionCodec final : public Codec {
     const auto n = static_cast<uint64_t>(rows), k = static_cast<uint64_t>(rank_);
     const uint64_t id = anchors_ == nullptr ? 0 : size_of(ids_);
     return {n * (k * size_of(wire_) + id), n * k * size_of(wire_)};
+  }
+  uint64_t expected_sync_bytes(int64_t, int64_t) const override {
+    return motion_ ? motion_->expected_sync_bytes() : 0;
   }
 
  private:
@@ -120,6 +137,18 @@ class ProjectionCodec final : public Codec {
     Tensor dynamic = ctx.scratch.take(x.shape, u_->dtype);
     ctx.ops.add_gathered_rows(dynamic, x, anchors_->value, frame.ids, -1.0);
     return dynamic;
+  }
+  uint64_t version(Backend& ops) const { return motion_ ? motion_->version(ops) : 0; }
+  double orthonormality_error(Context& ctx) {
+    Tensor gram = ctx.scratch.take({rank_, rank_}, u_->dtype);
+    ctx.ops.matmul(gram, u_->value, true, u_->value, false, false);
+    const std::vector<double> g = host_values(ctx.ops, gram);
+    double worst = 0;
+    for (size_t i = 0; i < g.size(); ++i) {
+      const double expected = i % static_cast<size_t>(rank_ + 1) == 0 ? 1.0 : 0.0;
+      worst = std::max(worst, std::abs(g[i] - expected));
+    }
+    return worst;
   }
   // The wider section lies first, so that both are aligned without padding.
   bool ids_first() const { return anchors_ != nullptr && size_of(ids_) > size_of(wire_); }
@@ -137,10 +166,18 @@ class ProjectionCodec final : public Codec {
   int64_t rank_;
   DType ids_, compute_;
   Buffer *u_, *anchors_;
+  std::unique_ptr<BasisMotion> motion_;
   bool constrains_model_;
 };
 
 }  // namespace
+
+Tensor in_dtype(Context& ctx, const Tensor& x, DType dtype) {
+  if (x.dtype == dtype) return x;
+  Tensor y = ctx.scratch.take(x.shape, dtype);
+  ctx.ops.cast(y, x);
+  return y;
+}
 
 Tensor coordinates(Context& ctx, const Tensor& x, const Tensor& u, DType out) {
   Tensor c = ctx.scratch.take({x.size(0), u.size(1)}, u.dtype);
@@ -160,13 +197,15 @@ void expand(Context& ctx, const Tensor& y, const Tensor& c, const Tensor& u) {
 }
 
 Buffer* declare_basis(ParameterList& parameters, const ModelShape& shape, int rank, uint64_t seed,
-                      const std::string& name) {
+                      const std::string& name, bool moves) {
   auto init = [seed, name, d = int64_t{shape.width}, k = int64_t{rank}](std::vector<double>& u) {
     normal(seed, name, 1.0)(u);
     orthonormalise(u, d, k);
   };
-  return parameters.declare_constant(name, {shape.width, rank}, statistics_of(parameters.dtype()),
-                                     init);
+  const Shape dk{shape.width, rank};
+  const DType s = statistics_of(parameters.dtype());
+  return moves ? parameters.declare_state(name, dk, s, init)
+               : parameters.declare_constant(name, dk, s, init);
 }
 
 Buffer* declare_token_table(ParameterList& parameters, const ModelShape& shape, uint64_t seed,
@@ -213,9 +252,10 @@ int projection_rank(const char* method, const MethodOptions& options, const Mode
 
 std::unique_ptr<Codec> make_projection_codec(const MethodContext& c, std::string identity,
                                              DType wire, Buffer* basis, Buffer* anchors,
+                                             std::unique_ptr<BasisMotion> motion,
                                              bool constrains_model) {
   return std::make_unique<ProjectionCodec>(c, std::move(identity), wire, basis, anchors,
-                                           constrains_model);
+                                           std::move(motion), constrains_model);
 }
 
 }  // namespace strait

@@ -1,4 +1,4 @@
-// The codec of a frozen orthonormal basis U (d,k), with or without a frozen token table tau (V,d) as anchors (specs/subspace_models.md,
+// The codec of an orthonormal basis U (d,k), with or without a frozen token table tau (V,d) as anchors (specs/subspace_models.md,
 // sections 2, 3, 8.1): exact for a model whose activations minus tau lie in the span of U (`subspace`), an orthogonal projection for
 // any other (`frozen`).
 //
@@ -6,7 +6,8 @@
 //   backward   send gamma = g U;                                       sender  g^ = gamma U^T
 //   bytes      forward N (k w + i), backward N k w                     i = 2 (V <= 65536) or 4; 0 without anchors
 //
-// The gradient is exact for what the codec computes, projection included; rounding to the wire is taken for the identity.
+// The gradient is exact for what the codec computes, projection included; rounding to the wire is taken for the identity. The basis is
+// frozen, or moves between two steps at both ends alike (BasisMotion); every message says with which version of it it was encoded.
 #pragma once
 
 #include <memory>
@@ -16,9 +17,10 @@
 
 namespace strait {
 
-// A frozen basis (d,k) in S, the same bits on every rank: the Q factor of a Gaussian matrix drawn from `seed` and `name`.
+// A basis (d,k) in S, the same bits on every rank: the Q factor of a Gaussian matrix drawn from `seed` and `name`. A state where it
+// `moves`, else a constant.
 Buffer* declare_basis(ParameterList& parameters, const ModelShape& shape, int rank, uint64_t seed,
-                      const std::string& name);
+                      const std::string& name, bool moves);
 // A frozen token table (V,d) in T of N(0,1).
 Buffer* declare_token_table(ParameterList& parameters, const ModelShape& shape, uint64_t seed,
                             const std::string& name);
@@ -31,15 +33,33 @@ int projection_rank_for_ratio(const char* method, double ratio, const ModelShape
 int projection_rank(const char* method, const MethodOptions& options, const ModelShape& shape,
                     DType compute, bool ids);
 
+// `x` in type `dtype`: x itself where it has it, else a rounded copy in scratch.
+Tensor in_dtype(Context& ctx, const Tensor& x, DType dtype);
 // c (N,k) of type `out` = x (N,d) U, computed in S, in scratch.
 Tensor coordinates(Context& ctx, const Tensor& x, const Tensor& u, DType out);
 // y (N,d) = c (N,k) U^T, computed in S, rounded once to y's type.
 void expand(Context& ctx, const Tensor& y, const Tensor& c, const Tensor& u);
 
-// `identity`: what both ends must agree on beside the sizes and the bits of the constants. `anchors`: null for none.
-// `constrains_model`: see CodecTraits.
+// How the basis of one end of a boundary moves.
+class BasisMotion {
+ public:
+  virtual ~BasisMotion() = default;
+  // Of the basis: how often it has moved.
+  virtual uint64_t version(Backend& ops) const = 0;
+  // Receiver, training: a gradient dx (N,d) S and its coordinates gamma (N,k) S.
+  virtual void observe(Context& ctx, const Tensor& dx, const Tensor& gamma) = 0;
+  // As those of Codec.
+  virtual void begin_synchronise(Context& ctx) = 0;
+  virtual void end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end) = 0;
+  virtual Diagnosis diagnose_grad(Context& ctx) = 0;
+  virtual uint64_t expected_sync_bytes() const = 0;
+};
+
+// `identity`: what both ends must agree on beside the sizes and the bits of basis and anchors. `anchors`: null for none. `motion`: null
+// for a basis that never moves. `constrains_model`: see CodecTraits.
 std::unique_ptr<Codec> make_projection_codec(const MethodContext& c, std::string identity,
                                              DType wire, Buffer* basis, Buffer* anchors,
+                                             std::unique_ptr<BasisMotion> motion,
                                              bool constrains_model);
 
 }  // namespace strait

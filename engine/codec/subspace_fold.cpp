@@ -7,7 +7,6 @@
 #include <stdexcept>
 #include <utility>
 
-#include "engine/codec/subspace.h"
 #include "engine/nn/parameter.h"
 
 namespace strait {
@@ -15,7 +14,7 @@ namespace {
 
 using Values = std::vector<double>;  // a matrix, row-major
 
-constexpr std::string_view kPlain = ".weight", kCoordinates = ".coordinates";
+constexpr std::string_view kPlain = ".weight";
 
 // `name` with `from` at its end replaced by `to`, nullopt where it ends otherwise.
 std::optional<std::string> renamed(const std::string& name, std::string_view from,
@@ -95,7 +94,15 @@ void check_columns(const ParameterState& p, int axis, int64_t expected) {
 
 }  // namespace
 
-const Values& SubspaceFold::basis() const {
+Values SubspaceFold::basis(const ParameterSource& source) const {
+  const std::optional<ParameterState> held = source("subspace.U");
+  if (!held) return seeded_basis();
+  check_columns(*held, 0, shape_.width);
+  check_columns(*held, 1, rank_);
+  return values_of(held->master, held->dtype);
+}
+
+const Values& SubspaceFold::seeded_basis() const {
   std::call_once(made_, [this] {
     ParameterList list(dtype_);
     Values u(static_cast<size_t>(shape_.width * rank_));
@@ -121,61 +128,85 @@ Values SubspaceFold::token_table() const {
 
 std::optional<ParameterState> SubspaceFold::to_plain(const std::string& name,
                                                      const ParameterSource& own) const {
-  const auto coordinates = renamed(name, kPlain, kCoordinates);
-  if (!coordinates) return std::nullopt;
-  const std::optional<ParameterState> held = own(*coordinates);
+  const bool coordinates = variant_ == SubspaceVariant::reparametrised;
+  const auto own_name = renamed(name, kPlain, coordinates ? kCoordinates : kInSubspace);
+  if (!own_name) return std::nullopt;
+  const std::optional<ParameterState> held = own(*own_name);
   if (!held) return std::nullopt;
-  check_columns(*held, 1, rank_);
   const int64_t width = shape_.width, rows = held->shape[0];
+  check_columns(*held, 1, coordinates ? rank_ : width);
   const bool embedding = is_embedding(name);
   if (embedding) check_columns(*held, 0, shape_.vocabulary);
-  const Values across = transposed(basis(), width);  // U^T (k,C)
+  const Values across = coordinates ? transposed(basis(own), width) : Values{};  // U^T (k,C)
+  const auto widened = [&](const std::vector<std::byte>& bytes) {
+    Values x = values_of(bytes, held->dtype);
+    return coordinates ? product(x, across, rank_) : x;
+  };
   const auto shaped = [&](Values x) {
     return bytes_of(embedding ? x : transposed(x, rows), held->dtype);
   };
   ParameterState plain{name, Shape{width, rows}, held->dtype, {}, {}, {}};
   if (embedding) plain.shape = {rows, width};
-  Values w = product(values_of(held->master, held->dtype), across, rank_);
+  Values w = widened(held->master);
   if (embedding) {
     const Values table = token_table();
     for (size_t i = 0; i < w.size(); ++i) w[i] += table[i];
   }
   plain.master = shaped(std::move(w));
-  if (!held->m.empty()) plain.m = shaped(product(values_of(held->m, held->dtype), across, rank_));
-  if (!held->v.empty())
-    plain.v = shaped(spread_means(values_of(held->v, held->dtype), rank_, width));
+  if (!held->m.empty()) plain.m = shaped(widened(held->m));
+  if (!held->v.empty()) {
+    const Values v = values_of(held->v, held->dtype);
+    const int64_t a_row = static_cast<int64_t>(v.size()) / rows;  // k, 1 or C
+    plain.v = shaped(a_row == width ? v : spread_means(v, a_row, width));
+  }
   return plain;
 }
 
 std::optional<ParameterState> SubspaceFold::from_plain(const std::string& name,
                                                        const ParameterSource& plain) const {
-  const auto weight = renamed(name, kCoordinates, kPlain);
+  const bool coordinates = variant_ == SubspaceVariant::reparametrised;
+  const auto weight = renamed(name, coordinates ? kCoordinates : kInSubspace, kPlain);
   if (!weight) return std::nullopt;
   const std::optional<ParameterState> free = plain(*weight);
   if (!free) return std::nullopt;
   const int64_t width = shape_.width;
   const bool embedding = is_embedding(name);
   check_columns(*free, embedding ? 1 : 0, width);
+  if (embedding) check_columns(*free, 0, shape_.vocabulary);
   const auto tokens_first = [&](const std::vector<std::byte>& bytes) {  // (rows, C)
     Values x = values_of(bytes, free->dtype);
     return embedding ? x : transposed(x, width);
   };
-  ParameterState held{name, {free->shape[embedding ? 0 : 1], rank_}, free->dtype, {}, {}, {}};
+  const int64_t rows = free->shape[embedding ? 0 : 1];
+  const Values u = basis(plain), across = transposed(u, width);
+  const auto held_part = [&](const Values& x) {
+    const Values c = product(x, u, width);
+    return bytes_of(coordinates ? c : product(c, across, rank_), free->dtype);
+  };
+  ParameterState held{name, {rows, coordinates ? rank_ : width}, free->dtype, {}, {}, {}};
   Values w = tokens_first(free->master);
   if (embedding) {
-    check_columns(*free, 0, shape_.vocabulary);
     const Values table = token_table();
     for (size_t i = 0; i < w.size(); ++i) w[i] -= table[i];
   }
-  held.master = bytes_of(product(w, basis(), width), free->dtype);
+  held.master = held_part(w);
+  const bool full_moments = variant_ == SubspaceVariant::projected_weights;
   if (!free->m.empty())
-    held.m = bytes_of(product(tokens_first(free->m), basis(), width), free->dtype);
-  if (!free->v.empty()) {
-    Values squares = basis();
-    for (double& x : squares) x *= x;
-    held.v = bytes_of(product(tokens_first(free->v), squares, width), free->dtype);
-  }
+    held.m = full_moments ? bytes_of(tokens_first(free->m), free->dtype)
+                          : held_part(tokens_first(free->m));
+  if (!free->v.empty()) held.v = bytes_of(second_moments(tokens_first(free->v), u), free->dtype);
   return held;
+}
+
+// From v (rows,C) of a plain matrix: (rows,k) of C, (rows) of A, v itself of B.
+Values SubspaceFold::second_moments(const Values& v, Values u) const {
+  if (variant_ == SubspaceVariant::projected_weights) return v;
+  for (double& x : u) x *= x;
+  const Values of_coordinates = product(v, u, shape_.width);
+  if (variant_ == SubspaceVariant::reparametrised) return of_coordinates;
+  Values mean = spread_means(of_coordinates, rank_, 1);
+  for (double& x : mean) x *= static_cast<double>(rank_) / static_cast<double>(shape_.width);
+  return mean;
 }
 
 }  // namespace strait

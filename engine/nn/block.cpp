@@ -143,4 +143,14 @@ void Block::backward_weight(Context& ctx, Frame& frame) {
   ctx.ops.matmul(qkv_->grad, s.dqkv, true, s.h1, false, true);
 }
 
+void Block::before_update(Context& ctx) {
+  out_->before_update(ctx);
+  down_->before_update(ctx);
+}
+
+void Block::after_update(Context& ctx, int64_t step) {
+  out_->after_update(ctx, step);
+  down_->after_update(ctx, step);
+}
+
 }  // namespace strait

@@ -21,6 +21,8 @@ class Block final : public Module {
   void forward(Context& ctx, Frame& frame, Tensor y, Tensor x) override;
   void backward_input(Context& ctx, Frame& frame, Tensor dx, Tensor dy) override;
   void backward_weight(Context& ctx, Frame& frame) override;
+  void before_update(Context& ctx);
+  void after_update(Context& ctx, int64_t step);
 
  private:
   // What one microbatch keeps from its forward, and, between the two halves of the backward, of its gradients.

@@ -54,6 +54,10 @@ class Projection {
   // Returns what backward_weight needs of dy (dy itself, or its coordinates in scratch).
   virtual Tensor backward_input(Context& ctx, Tensor dx, Tensor dy) = 0;
   virtual void backward_weight(Context& ctx, Tensor x, Tensor dy_part) = 0;
+  // Once a step, when the gradients of all microbatches are there and before they are measured: makes of them what the optimizer is
+  // to see. And once the parameters have moved in step `step` (1-based): puts them back where they must be.
+  virtual void before_update(Context& /*ctx*/) {}
+  virtual void after_update(Context& /*ctx*/, int64_t /*step*/) {}
 };
 
 // Token embedding of the first stage: y (N, C) from frame.ids.
@@ -62,6 +66,9 @@ class Embedding {
   virtual ~Embedding() = default;
   virtual void forward(Context& ctx, Frame& frame, Tensor y) = 0;
   virtual void backward(Context& ctx, Frame& frame, Tensor dy) = 0;
+  // As those of Projection.
+  virtual void before_update(Context& /*ctx*/) {}
+  virtual void after_update(Context& /*ctx*/, int64_t /*step*/) {}
 };
 
 }  // namespace strait

@@ -78,7 +78,6 @@ Parameter* ParameterList::declare(std::string name, Shape shape, ParameterGroup 
 
 Buffer* ParameterList::declare_buffer(std::string name, Shape shape, DType dtype, Initialiser init,
                                       bool saved) {
-  STRAIT_CHECK(!value_.defined(), "declare() after allocate()");
   for (Buffer& b : buffers_) {
     if (b.name == name) {
       STRAIT_CHECK(b.shape == shape && b.dtype == dtype && b.saved == saved,
@@ -86,6 +85,7 @@ Buffer* ParameterList::declare_buffer(std::string name, Shape shape, DType dtype
       return &b;
     }
   }
+  STRAIT_CHECK(!value_.defined(), "declare() after allocate()");
   buffers_.push_back({std::move(name), shape, dtype, std::move(init), saved, {}});
   return &buffers_.back();
 }
@@ -121,8 +121,9 @@ void ParameterList::lay_out() {
     for (size_t i = 0; i < parameters_.size(); ++i) {
       const Parameter& p = parameters_[i];
       if (p.range != id) continue;
-      STRAIT_CHECK(!p.second_moment || second_moments_ == elements_,
-                   "parameters without a second moment lie behind the others: " + p.name);
+      STRAIT_CHECK(
+          !p.second_moment || second_moments_ == elements_,
+          "parameters without a second moment an element lie behind the others: " + p.name);
       offsets_[i] = elements_;
       elements_ += padded(p.shape.elements());
       if (p.second_moment) second_moments_ = elements_;
@@ -149,7 +150,7 @@ void ParameterList::bind(Arena& region) {
     p.grad = part(grad_);
     p.master = part(master_);
     p.m = part(m_);
-    p.v = p.second_moment ? part(v_) : Tensor{};
+    p.v = p.second_moment ? part(v_) : p.row_moments ? region.take({p.shape[0]}, s) : Tensor{};
   }
   for (Buffer& b : buffers_) b.value = region.take(b.shape, b.dtype);
 }

@@ -49,11 +49,13 @@ struct Parameter {
   // stored (in, out) instead of (out, in).
   std::vector<int64_t> stacked;
   bool input_first = false;
-  // Set by the optimizer before allocate(): parameters of one range lie together, in ascending order; whether there is a `v`. Those
-  // without one must have the last ranges.
+  // One second moment a row of a matrix, v (rows), instead of one an element (Backend::adamw_rows). Set before allocate().
+  bool row_moments = false;
+  // Set by the optimizer before allocate(): parameters of one range lie together, in ascending order; whether there is a `v` with a
+  // moment an element. Those without one must have the last ranges.
   int range = 0;
   bool second_moment = true;
-  Tensor value, grad, master, m, v;  // v undefined without a second moment
+  Tensor value, grad, master, m, v;  // v undefined without any second moment
 };
 
 // One tensor that is not trained. A constant (a frozen basis, a token table) is what its initialiser makes; a state (a projector, a
@@ -77,7 +79,7 @@ class ParameterList {
   Parameter* declare(std::string name, Shape shape, ParameterGroup group, Initialiser init);
   Parameter* declare(std::string name, Shape shape, ParameterGroup group, bool decay,
                      Initialiser init);
-  // Declaring a name twice gives the same buffer.
+  // Declaring a name twice gives the same buffer; the second time also after allocate().
   Buffer* declare_constant(std::string name, Shape shape, DType dtype, Initialiser init);
   Buffer* declare_state(std::string name, Shape shape, DType dtype, Initialiser init);
   Buffer* declare_sum(std::string name, Shape shape, DType dtype);
@@ -101,7 +103,8 @@ class ParameterList {
   };
   const std::vector<Range>& ranges() const { return ranges_; }
 
-  // The flat buffers; flat_v() ends where the parameters without a second moment begin. Padding between tensors is zero and stays it.
+  // The flat buffers; flat_v() ends where the parameters without a second moment an element begin. Padding between tensors is zero and
+  // stays it.
   Tensor flat_value() const { return value_; }
   Tensor flat_grad() const { return grad_; }
   Tensor flat_master() const { return master_; }

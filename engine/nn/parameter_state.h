@@ -12,8 +12,8 @@
 
 namespace strait {
 
-// `master`, `m`, `v` hold shape.elements() values of `dtype` (f32; f64 on the reference backend), row-major. `m` and `v` are empty
-// where there are no moments or they are not known.
+// `master`, `m`, `v` hold shape.elements() values of `dtype` (f32; f64 on the reference backend), row-major; `v` only one a row where
+// the parameter has row_moments. `m` and `v` are empty where there are no moments or they are not known.
 struct ParameterState {
   std::string name;
   Shape shape;

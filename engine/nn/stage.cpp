@@ -56,4 +56,14 @@ Tensor Stage::backward(Context& ctx, Frame& frame, Tensor dy) {
   return {};
 }
 
+void Stage::before_update(Context& ctx) {
+  if (embedding_) embedding_->before_update(ctx);
+  for (auto& block : blocks_) block->before_update(ctx);
+}
+
+void Stage::after_update(Context& ctx, int64_t step) {
+  if (embedding_) embedding_->after_update(ctx, step);
+  for (auto& block : blocks_) block->after_update(ctx, step);
+}
+
 }  // namespace strait

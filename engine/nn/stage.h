@@ -35,6 +35,9 @@ class Stage {
   Tensor forward(Context& ctx, Frame& frame, Tensor x, Tensor loss_sum);
   // dy (N, C) T, undefined on the last stage. Returns the gradient of x in scratch (the caller rewinds), undefined on the first stage.
   Tensor backward(Context& ctx, Frame& frame, Tensor dy);
+  // Around an optimizer step (Projection::before_update).
+  void before_update(Context& ctx);
+  void after_update(Context& ctx, int64_t step);
   // (N, V) T of the last forward's output, for tests.
   void logits(Context& ctx, Frame& frame, Tensor logits, Tensor y) {
     head_->logits(ctx, frame, logits, y);

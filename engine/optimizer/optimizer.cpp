@@ -52,19 +52,19 @@ void validate(const OptimizerOptions& o) {
 
 Optimizer::Optimizer(const OptimizerOptions& options, ParameterList& parameters)
     : options_(options) {
-  // Equal keys, equal settings. AdamW first, because only it has second moments; then what decays, then the declared order of groups
-  // with rates of their own.
-  using Key = std::tuple<UpdateRule, bool, int, double>;
+  // Equal keys, equal settings. AdamW first, because only it has second moments, those an element before those a row; then what decays,
+  // then the declared order of groups with rates of their own.
+  using Key = std::tuple<UpdateRule, bool, bool, int, double>;
   std::vector<std::pair<Key, Settings>> found;
   const auto settings_of = [&](const Parameter& p) {
     const GroupOptions& own = options_.of(p.group);
-    Settings s{p.group, options_.rule_of(p.group), 0};
+    Settings s{p.group, options_.rule_of(p.group), 0, p.row_moments};
     if (p.decay)
       s.weight_decay =
           s.rule == UpdateRule::muon ? options_.muon.weight_decay : options_.adamw.weight_decay;
     if (own.weight_decay) s.weight_decay = *own.weight_decay;
     const int rate = own.lr ? static_cast<int>(p.group) + 1 : 0;
-    return std::pair{Key{s.rule, !p.decay, rate, s.weight_decay}, s};
+    return std::pair{Key{s.rule, p.row_moments, !p.decay, rate, s.weight_decay}, s};
   };
   for (const Parameter& p : parameters.parameters()) found.push_back(settings_of(p));
   const auto before = [](const auto& a, const auto& b) { return a.first < b.first; };
@@ -76,7 +76,8 @@ Optimizer::Optimizer(const OptimizerOptions& options, ParameterList& parameters)
     const auto own =
         std::lower_bound(found.begin(), found.end(), settings_of(p), before) - found.begin();
     p.range = static_cast<int>(own);
-    p.second_moment = found[static_cast<size_t>(own)].second.rule == UpdateRule::adamw;
+    p.second_moment =
+        found[static_cast<size_t>(own)].second.rule == UpdateRule::adamw && !p.row_moments;
   }
   for (const auto& [key, settings] : found) settings_.push_back(settings);
 }
@@ -88,11 +89,15 @@ void Optimizer::step(Context& ctx, ParameterList& parameters, const LearningRate
   };
   for (const ParameterList::Range& range : parameters.ranges()) {
     const Settings& s = settings_.at(static_cast<size_t>(range.id));
-    if (s.rule == UpdateRule::adamw)
+    if (s.rule == UpdateRule::adamw && !s.row_moments)
       adamw_step(ctx, parameters, range, options_.adamw, rate(s), s.weight_decay, step, grad_scale);
   }
   for (const Parameter& p : parameters.parameters()) {
     const Settings& s = settings_.at(static_cast<size_t>(p.range));
+    const AdamWOptions& a = options_.adamw;
+    if (s.rule == UpdateRule::adamw && s.row_moments)
+      ctx.ops.adamw_rows(p.master, p.value, p.m, p.v, p.grad, grad_scale,
+                         {rate(s), a.beta1, a.beta2, a.eps, s.weight_decay, step});
     if (s.rule == UpdateRule::muon)
       muon_step(ctx, p, options_.muon, rate(s), s.weight_decay, grad_scale);
   }

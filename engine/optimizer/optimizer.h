@@ -56,6 +56,7 @@ class Optimizer {
     ParameterGroup group = ParameterGroup::matrix;  // whose learning rate applies
     UpdateRule rule = UpdateRule::adamw;
     double weight_decay = 0;
+    bool row_moments = false;
   };
 
   OptimizerOptions options_;

@@ -79,11 +79,19 @@ std::string rank_text(const TrainingConfig& config) {
       config.method.ratio ? fmt::format(", for ratio {}", *config.method.ratio) : "");
 }
 
+// ", 2 of 8 layers full rank" where the method constrains the others.
+std::string full_rank_text(const TrainingConfig& config) {
+  if (constraint_of(config) == ModelConstraint{}) return "";
+  return fmt::format(", {} of {} layers full rank",
+                     config.shape.layers - constrained_layers(config), config.shape.layers);
+}
+
 // All figures are counted from the messages of the dry run.
 void print_bytes(const TrainingConfig& config, const record::StepLog& step) {
   const StepBytes b = bytes_of(step);
   const auto text = [](uint64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
-  fmt::print("\nmethod            {}{}\n", config.method.method, rank_text(config));
+  fmt::print("\nmethod            {}{}{}\n", config.method.method, rank_text(config),
+             full_rank_text(config));
   fmt::print("bytes per step    forward {}, backward {}, sync {}\n", text(b.forward.payload),
              text(b.backward.payload), text(b.sync()));
   fmt::print(

@@ -47,6 +47,13 @@ strait::ModelShape engine_shape(const scenario::Model& m) {
 
 void set_subspace(MethodOptions& method, const scenario::SubspaceOptions& o) {
   using Options = scenario::SubspaceOptions;
+  method.variant = o.variant == Options::Variant::reparametrised       ? "reparametrised"
+                   : o.variant == Options::Variant::projected_gradient ? "projected_gradient"
+                                                                       : "projected_weights";
+  method.update_every = o.update_every;
+  method.update_step = o.update_step;
+  method.max_angle = o.max_angle;
+  method.transport = o.transport == Options::Transport::project ? "project" : "keep";
   method.basis_seed = o.basis_seed;
   method.embedding_init = o.embedding_init == Options::EmbeddingInit::projected ? "projected"
                           : o.embedding_init == Options::EmbeddingInit::normal  ? "normal"
@@ -200,8 +207,10 @@ TrainingConfig to_training(const scenario::Scenario& s, int vocabulary) {
     gradients.wire = to_dtype(p.backward->wire);
     set_direction(gradients, p.backward->options);
   }
-  if (const auto* subspace = std::get_if<scenario::SubspaceOptions>(&p.options))
+  if (const auto* subspace = std::get_if<scenario::SubspaceOptions>(&p.options)) {
     set_subspace(c.method, *subspace);
+    c.full_rank_layers = subspace->full_rank_layers;
+  }
   if (const auto* frozen = std::get_if<scenario::FrozenOptions>(&p.options)) {
     c.method.basis_seed = frozen->basis_seed;
     c.method.anchors =

@@ -143,9 +143,17 @@ struct SubspaceOptions {
   enum class ZInit { zero, small };
   std::optional<double> ratio;  // the wire ratio that the rank is to come closest to
   std::optional<int> rank;
+  enum class Variant { reparametrised, projected_gradient, projected_weights };
+  enum class Transport { project, keep };
+  Variant variant = Variant::reparametrised;
   EmbeddingInit embedding_init = EmbeddingInit::projected;
   ZInit z_init = ZInit::small;
-  uint64_t basis_seed = 1337;  // of the frozen U and T_fixed
+  uint64_t basis_seed = 1337;           // of U and T_fixed
+  std::optional<int> full_rank_layers;  // unset: those of the last stage
+  int64_t update_every = 0;             // steps between two moves of U; 0: never
+  double update_step = 0.1;             // (0, 1]
+  double max_angle = 0.05;              // radians
+  Transport transport = Transport::project;
 };
 
 // A frozen random projection at each boundary. Exactly one of `ratio` and `rank` is set.

@@ -36,13 +36,14 @@ auto option(V Options::*member) {
 Alternative<PipelineCompression> subspace_method() {
   using Embedding = SubspaceOptions::EmbeddingInit;
   using Z = SubspaceOptions::ZInit;
+  using Variant = SubspaceOptions::Variant;
+  using Transport = SubspaceOptions::Transport;
   auto result =
       method<SubspaceOptions>("subspace",
-                              "Method `subspace` (Subspace Networks, reparametrised form): what "
-                              "blocks add to the residual stream lies in a fixed "
-                              "subspace, so that each token crosses a boundary as `rank` numbers, "
-                              "and its id on the way forward. The last stage is "
-                              "full rank.");
+                              "Method `subspace` (Subspace Networks): what blocks add to the "
+                              "residual stream lies in a subspace, so that each token crosses a "
+                              "boundary as `rank` numbers, and its id on the way forward. The last "
+                              "stage is full rank.");
   result.table
       .field("ratio", option(&SubspaceOptions::ratio), number({1, 1e6}),
              "Wanted wire ratio over both directions, ids counted; the rank that comes closest is "
@@ -50,6 +51,17 @@ Alternative<PipelineCompression> subspace_method() {
              {.absent = "what rank gives"})
       .field("rank", option(&SubspaceOptions::rank), integer(1, 1 << 20),
              "Dimensions of the subspace; at most the model's width.", {.absent = "from ratio"})
+      .field("variant", option(&SubspaceOptions::variant),
+             one_of<Variant>({{"reparametrised", Variant::reparametrised},
+                              {"projected_gradient", Variant::projected_gradient},
+                              {"projected_weights", Variant::projected_weights}}),
+             "What is trained of a matrix W that is held to the subspace. `reparametrised`: its "
+             "coordinates. `projected_gradient`: W, whose gradient is projected, with one second "
+             "moment a row in AdamW. `projected_weights`: W, projected after every step.")
+      .field("full_rank_layers", option(&SubspaceOptions::full_rank_layers), integer(0, 10'000),
+             "Layers at the end that are not held to the subspace; at most those of the last "
+             "stage, because what the others write crosses a boundary.",
+             {.absent = "those of the last stage"})
       .field("embedding_init", option(&SubspaceOptions::embedding_init),
              one_of<Embedding>({{"projected", Embedding::projected},
                                 {"normal", Embedding::normal},
@@ -63,7 +75,21 @@ Alternative<PipelineCompression> subspace_method() {
              "1)).")
       .field("basis_seed", option(&SubspaceOptions::basis_seed),
              integer<uint64_t>(0, std::numeric_limits<uint64_t>::max()),
-             "Seed of the frozen basis U and of the frozen token table T_fixed.")
+             "Seed of the basis U and of the frozen token table T_fixed.")
+      .field("update_every", option(&SubspaceOptions::update_every),
+             integer<int64_t>(0, 1'000'000'000),
+             "Steps after which the basis moves towards the gradients that the last boundary has "
+             "lost since the last time; 0: never.")
+      .field("update_step", option(&SubspaceOptions::update_step),
+             number({.low = 0, .high = 1, .low_open = true}),
+             "How far it moves; 1 is one step of orthogonal iteration.")
+      .field("max_angle", option(&SubspaceOptions::max_angle),
+             number({.low = 0, .high = 1.5, .low_open = true}),
+             "At most by how many radians in any direction.")
+      .field("transport", option(&SubspaceOptions::transport),
+             one_of<Transport>({{"project", Transport::project}, {"keep", Transport::keep}}),
+             "What is held to the basis when it moves: `project` keeps the matrices as near as the "
+             "new subspace allows, `keep` keeps their coordinates.")
       .exactly_one({"ratio", "rank"});
   return result;
 }
@@ -127,7 +153,8 @@ Alternative<PipelineCompression> frozen_method() {
       .field("anchors", option(&O::anchors),
              one_of<O::Anchors>({{"none", O::Anchors::none}, {"static", O::Anchors::fixed}}),
              "`static`: a frozen random token table is taken off before and put back after, and "
-             "token ids travel forward.")
+             "token ids travel forward. This is method `subspace` at the boundaries alone, with a "
+             "basis for each and without a constraint on the model.")
       .field("basis_seed", option(&O::basis_seed),
              integer<uint64_t>(0, std::numeric_limits<uint64_t>::max()),
              "Seed of the bases and of the token table.")

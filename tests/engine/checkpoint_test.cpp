@@ -18,8 +18,16 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
+// `method`: its name, and behind a space what else is set.
 TrainingConfig config(const std::string& method, DType dtype, int pipeline = 3) {
-  return tiny_run(pipeline, method, dtype, 7, 2);
+  const size_t space = method.find(' ');
+  TrainingConfig c = tiny_run(pipeline, method.substr(0, space), dtype, 7, 2);
+  if (space == std::string::npos) return c;
+  const std::string what = method.substr(space + 1);
+  if (what.starts_with("projected_")) c.method.variant = what;
+  if (what != "projected_weights") c.method.update_every = 2;  // between and at checkpoints
+  if (what == "keep") c.method.transport = what;
+  return c;
 }
 
 CheckpointManifest manifest(const TrainingConfig& c, const Snapshot& s) {
@@ -62,6 +70,10 @@ TEST(Checkpoint, ATrainingGoesOnBitForBitFromEveryCheckpointOnDisk) {
   for (const auto& [method, rule] :
        {std::pair{"none", UpdateRule::adamw}, std::pair{"subspace", UpdateRule::adamw},
         std::pair{"resbm", UpdateRule::adamw}, std::pair{"frozen", UpdateRule::adamw},
+        std::pair{"subspace moving", UpdateRule::adamw},
+        std::pair{"subspace keep", UpdateRule::adamw},
+        std::pair{"subspace projected_gradient", UpdateRule::adamw},
+        std::pair{"subspace projected_weights", UpdateRule::adamw},
         std::pair{"quantize", UpdateRule::adamw}, std::pair{"topk", UpdateRule::adamw},
         std::pair{"column_mask", UpdateRule::adamw}, std::pair{"lowrank", UpdateRule::adamw},
         std::pair{"subspace", UpdateRule::muon}, std::pair{"resbm", UpdateRule::muon}})

@@ -52,12 +52,16 @@ std::unique_ptr<Method> method_of(const TrainingConfig& c) {
   return make_method(c.method, c.shape, c.dtype);
 }
 
+// A state has no moments: nothing that a plain model knows.
+bool is_state(const ParameterState& p) { return p.m.empty(); }
+
 // All parameters of `like` as `source` gives them.
 Snapshot as_parameters_of(const Snapshot& from, const Method& before, const Method& after,
                           const Snapshot& like) {
   Snapshot to{from.step, from.tokens, from.shape, after.constraint(), "", {}};
   const ParameterSource source = converted(from.source(), before, after);
   for (const ParameterState& p : like.parameters) {
+    if (is_state(p)) continue;
     const auto found = source(p.name);
     EXPECT_TRUE(found) << p.name;
     if (found) to.parameters.push_back(*found);
@@ -67,9 +71,15 @@ Snapshot as_parameters_of(const Snapshot& from, const Method& before, const Meth
 
 void expect_equal(const Snapshot& a, const Snapshot& b,
                   std::vector<std::byte> ParameterState::*part, double tolerance) {
-  ASSERT_EQ(a.parameters.size(), b.parameters.size());
-  for (const ParameterState& p : a.parameters)
+  const auto parameters = [](const Snapshot& s) {
+    return s.parameters.size() -
+           static_cast<size_t>(std::count_if(s.parameters.begin(), s.parameters.end(), is_state));
+  };
+  ASSERT_EQ(parameters(a), parameters(b));
+  for (const ParameterState& p : a.parameters) {
+    if (is_state(p)) continue;
     EXPECT_LE(nrmse(doubles(p.*part), doubles(b.find(p.name)->*part)), tolerance) << p.name;
+  }
 }
 
 TEST(Conversion, ASubspaceModelGoesOnAsAPlainOneWithTheSameFunction) {
@@ -82,15 +92,66 @@ TEST(Conversion, ASubspaceModelGoesOnAsAPlainOneWithTheSameFunction) {
 }
 
 TEST(Conversion, ThereAndBackAgainIsTheIdentity) {
-  const TrainingConfig held = config("subspace", 3), plain = config("none", 3);
-  const Snapshot own = trained(held), like = trained(plain);
-  const auto subspace = method_of(held), none = method_of(plain);
-  const Snapshot folded = as_parameters_of(own, *subspace, *none, like),
-                 back = as_parameters_of(folded, *none, *subspace, own);
-  expect_equal(back, own, &ParameterState::master, 1e-12);
-  expect_equal(back, own, &ParameterState::m, 1e-12);
-  for (const ParameterState& p : back.parameters)
-    EXPECT_EQ(p.v.size(), own.find(p.name)->v.size()) << p.name;
+  const TrainingConfig plain = config("none", 3);
+  const Snapshot like = trained(plain);
+  for (const char* variant : {"reparametrised", "projected_gradient", "projected_weights"}) {
+    SCOPED_TRACE(variant);
+    TrainingConfig held = config("subspace", 3);
+    held.method.variant = variant;
+    const Snapshot own = trained(held);
+    const auto subspace = method_of(held), none = method_of(plain);
+    const Snapshot folded = as_parameters_of(own, *subspace, *none, like),
+                   back = as_parameters_of(folded, *none, *subspace, own);
+    expect_equal(back, own, &ParameterState::master, 1e-12);
+    expect_equal(back, own, &ParameterState::m, 1e-12);
+    for (const ParameterState& p : back.parameters)
+      EXPECT_EQ(p.v.size(), own.find(p.name)->v.size()) << p.name;
+  }
+}
+
+// From each variant to each other by way of a plain model: one and the same function.
+TEST(Conversion, VariantsOfASubspaceModelGoOnAsEachOther) {
+  const HashedTokens data(config("subspace", 4).shape);
+  const char* variants[] = {"reparametrised", "projected_gradient", "projected_weights"};
+  for (const char* before : variants)
+    for (const char* after : variants) {
+      SCOPED_TRACE(std::string(before) + " to " + after);
+      TrainingConfig first = config("subspace", 4), second = from_step(first, 3);
+      first.method.variant = before;
+      second.method.variant = after;
+      const Outcome whole = run({{first, &data}}, {}, BackendKind::reference),
+                    two = run({{first, &data}, {second, &data}}, {}, BackendKind::reference);
+      EXPECT_NEAR(two.steps[2].loss, whole.steps[2].loss, 1e-12);
+    }
+}
+
+// The basis has moved: the checkpoint says where it is, not the seed.
+TEST(Conversion, AMovedBasisIsThatOfTheState) {
+  TrainingConfig held = config("subspace", 6);
+  held.method.update_every = 2;
+  held.method.max_angle = 0.5;
+  const TrainingConfig plain = from_step(config("none", 6), 5);
+  TrainingConfig stays = from_step(held, 5), other = stays;
+  stays.method.update_every = 0;
+  other.method.variant = "projected_gradient";
+  const HashedTokens data(held.shape);
+  const Outcome whole = run({{held, &data}}, {.checkpoint_every = 4}, BackendKind::reference);
+  const Snapshot& moved = whole.snapshots.front();
+  EXPECT_GT(nrmse(doubles(moved.find("subspace.U")->master),
+                  doubles(trained(config("subspace", 1)).find("subspace.U")->master)),
+            1e-2);
+  for (const TrainingConfig& later : {plain, stays, other}) {
+    const Outcome two = run({{held, &data}, {later, &data}}, {}, BackendKind::reference);
+    EXPECT_NEAR(two.steps[4].loss, whole.steps[4].loss, 1e-12) << later.method.method;
+  }
+  TrainingConfig elsewhere = stays;  // another basis is drawn, not taken from the state
+  elsewhere.method.basis_seed += 1;
+  const Outcome drawn =
+      run({{held, &data}, {elsewhere, &data}}, {.checkpoint_every = 5}, BackendKind::reference);
+  TrainingConfig fresh = config("subspace", 1);
+  fresh.method.basis_seed = elsewhere.method.basis_seed;
+  EXPECT_EQ(drawn.snapshots.front().find("subspace.U")->master,
+            trained(fresh).find("subspace.U")->master);
 }
 
 // The nearest: what is left over has nothing in the subspace.
@@ -200,7 +261,7 @@ TEST(Conversion, CoordinatesOfAnotherSizeAreRefused) {
   Snapshot own = trained(held);
   for (ParameterState& p : own.parameters)
     if (p.name == "model.embed_tokens.coordinates") p.shape = {p.shape[1], p.shape[0]};
-  const SubspaceFold fold(held.shape, 4, 1337, DType::f64);
+  const SubspaceFold fold(held.shape, 4, 1337, DType::f64, SubspaceVariant::reparametrised);
   try {
     static_cast<void>(fold.to_plain("model.embed_tokens.weight", own.source()));
     FAIL() << "accepted";

@@ -174,8 +174,8 @@ TEST(Grid, DiagnosticsSayWhatHappensAtEachBoundaryAndChangeNothing) {
   TrainingObserver observer;
   observer.diagnostic = [&](const record::Diagnostic& d) { found[d.name].push_back(d); };
   EXPECT_EQ(train(c, BackendKind::cpu, &data, 2, observer).parameters_hash, plain.parameters);
-  for (const char* name :
-       {"dynamic_rms", "outside_subspace", "gradient_rms", "captured_gradient"}) {
+  for (const char* name : {"dynamic_rms", "outside_subspace", "basis_error", "basis_version",
+                           "gradient_rms", "captured_gradient"}) {
     ASSERT_EQ(found[name].size(), 2u) << name;  // two boundaries, step 2 of 3
     EXPECT_EQ(found[name][1].boundary, 1) << name;
     EXPECT_EQ(found[name][0].step, 2) << name;

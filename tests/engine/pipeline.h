@@ -135,11 +135,11 @@ class Pipeline {
         data_(data != nullptr ? data : &hashed_) {
     const auto ranges =
         split_layers(config_.shape.layers, config_.pipeline, config_.layers_per_stage);
-    const int constrained =
-        config_.constrained_layers < 0 ? ranges.back().first : config_.constrained_layers;
+    const int constrained = constrained_layers(config_);
     for (int s = 0; s < config_.pipeline; ++s) {
       parameters_.push_back(std::make_unique<ParameterList>(config_.dtype));
-      const MethodContext c{config_.shape, config_.seed, *parameters_.back(), pool_};
+      const MethodContext c{config_.shape, config_.seed, *parameters_.back(), pool_,
+                            config_.pipeline - 1};
       stages_.push_back(
           std::make_unique<Stage>(StageOptions{config_.shape, ranges[static_cast<size_t>(s)],
                                                s == 0, s == config_.pipeline - 1, constrained, 1,
@@ -197,9 +197,20 @@ class Pipeline {
     auto memory = ops_->allocate(8);
     Tensor one(memory->data(), statistics_of(config_.dtype), {1});
     ops_->fill(one, 1);
+    before_update();
     for (size_t s = 0; s < parameters_.size(); ++s)
       optimizers_[s].step(ctx, *parameters_[s], {LearningRateSchedule::Kind::constant, lr, 0, 1, 1},
                           step, one);
+    after_update(step);
+  }
+  // What the optimizer is to see of the gradients of the last step(), and where it is to leave the parameters.
+  void before_update() {
+    Context ctx{*ops_, scratch_};
+    for (auto& stage : stages_) stage->before_update(ctx);
+  }
+  void after_update(int64_t step) {
+    Context ctx{*ops_, scratch_};
+    for (auto& stage : stages_) stage->after_update(ctx, step);
   }
 
   // The last layer's output of the last microbatch, and its logits (N, V).
