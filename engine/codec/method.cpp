@@ -9,6 +9,7 @@
 
 #include "engine/codec/baseline.h"
 #include "engine/codec/frozen.h"
+#include "engine/codec/mapl.h"
 #include "engine/codec/resbm.h"
 #include "engine/codec/subspace.h"
 #include "engine/nn/dense.h"
@@ -22,9 +23,11 @@ struct Registered {
 };
 
 constexpr Registered kMethods[] = {
-    {"none", make_baseline}, {"cast", make_baseline},        {"quantize", make_baseline},
-    {"topk", make_baseline}, {"column_mask", make_baseline}, {"lowrank", make_baseline},
-    {"frozen", make_frozen}, {"resbm", make_resbm},          {"subspace", make_subspace},
+    {"none", make_baseline},        {"cast", make_baseline},
+    {"quantize", make_baseline},    {"topk", make_baseline},
+    {"column_mask", make_baseline}, {"lowrank", make_baseline},
+    {"frozen", make_frozen},        {"mapl", make_mapl},
+    {"resbm", make_resbm},          {"subspace", make_subspace},
 };
 
 }  // namespace
@@ -102,6 +105,19 @@ double sum_of_squares(Context& ctx, const Tensor& x) {
   double value = 0;
   if (out.data != nullptr) ctx.ops.download(&value, out);
   return value;
+}
+
+std::vector<double> host_values(Backend& ops, const Tensor& t) {
+  if (t.data == nullptr) return {};
+  std::vector<double> values(static_cast<size_t>(t.elements()));
+  if (t.dtype == DType::f64) {
+    ops.download(values.data(), t);
+  } else {
+    std::vector<float> host(values.size());
+    ops.download(host.data(), t);
+    std::copy(host.begin(), host.end(), values.begin());
+  }
+  return values;
 }
 
 uint64_t hash_tensor(Backend& ops, const Tensor& t, uint64_t seed) {

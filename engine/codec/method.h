@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/codec/direction_options.h"
+#include "engine/codec/mapl_options.h"
 #include "engine/message.h"
 #include "engine/nn/module.h"
 #include "engine/nn/parameter_state.h"
@@ -35,11 +36,13 @@ struct MethodOptions : DirectionOptions {
   std::string skip = "both";                  // "both", "encoder", "decoder", "none"
   std::string bottleneck_init = "normal002";  // "normal002", "trunc001", "zero_out", "orth"
   bool bottleneck_decay = true;               // weight decay applies to encoders and decoders
+  MaplOptions mapl;
 };
 
 struct CodecTraits {
   bool exact_adjoint = false;     // encode_grad/decode_grad are the exact adjoints of decode/encode
   bool needs_ids = false;         // token ids travel with the forward message
+  bool local_ids = false;         // every stage reads them from the data
   bool constrains_model = false;  // gradients are exact only because the model is constrained
 };
 
@@ -133,6 +136,8 @@ class Method {
   // The rank that was picked, if the method has one.
   virtual std::optional<int> rank() const { return std::nullopt; }
   virtual ModelConstraint constraint() const { return {}; }
+  // The step of a training from which on messages have the sizes that they keep.
+  virtual int64_t steady_step() const { return 1; }
   // Whether a plain LLaMA has nothing of this parameter: where training goes on from one, it begins afresh. So it does where
   // boundaries() differs: what the added parameters mean, in words.
   virtual bool adds(const std::string& /*name*/) const { return false; }
@@ -167,6 +172,9 @@ void check_version(const Message& message, uint64_t version, const char* method)
 
 // sum x^2, on the host.
 double sum_of_squares(Context& ctx, const Tensor& x);
+
+// A contiguous f32 or f64 tensor on the host; empty on the meta backend. Waits for the device: for set-up and diagnostics.
+std::vector<double> host_values(Backend& ops, const Tensor& t);
 
 // A 64-bit hash of a device tensor's bytes (0 on the meta backend).
 uint64_t hash_tensor(Backend& ops, const Tensor& t, uint64_t seed);

@@ -59,8 +59,8 @@ void expect_same_end(const Outcome& whole, const Outcome& rest, int64_t done) {
 }
 
 TEST(Checkpoint, ATrainingGoesOnBitForBitFromEveryCheckpointOnDisk) {
-  for (const char* method :
-       {"none", "subspace", "resbm", "frozen", "quantize", "topk", "column_mask", "lowrank"})
+  for (const char* method : {"none", "subspace", "resbm", "frozen", "mapl", "mapl+vq", "quantize",
+                             "topk", "column_mask", "lowrank"})
     for (const DType dtype : {DType::f32, DType::bf16}) {
       SCOPED_TRACE(std::string(method) + " " + name_of(dtype));
       TrainingConfig c = config(method, dtype);
