@@ -238,7 +238,7 @@ DryRun dry_run(const TrainingConfig& config) {
   validate(config);
   TrainingConfig one = config;
   one.first_step = 1;
-  one.steps = make_method(config.method, config.shape, config.dtype)->steady_step();
+  one.steps = make_method(config)->steady_step();
   one.tokens_before = 0;
   one.diagnose_every = std::min<int64_t>(one.diagnose_every, 1);  // it needs scratch memory, too
   MessagePool pool;

@@ -12,7 +12,7 @@
 #include "engine/codec/anchors.h"
 #include "engine/codec/projection.h"
 #include "engine/codec/residual_vq.h"
-#include "engine/manifold/orthonormal.h"
+#include "engine/manifold/cholesky_qr.h"
 #include "engine/manifold/polar.h"
 
 namespace strait {
@@ -206,19 +206,20 @@ class MaplCodec final : public Codec {
     if (halves) other = link.receive(kGradientHalf);
     link.compute([&] {
       if (halves) ctx.ops.axpy(gradient_->value, 1.0, other.section(0));
-      const double alpha = end.learning_rate * o_.lr_mult;
-      if (o_.projector == "free_muon")
-        free_step(ctx, alpha);
-      else
-        spel_step(ctx, a_->value, momentum_->value, gradient_->value, alpha, o_.spel);
+      step(ctx, end.learning_rate * o_.lr_mult);
     });
   }
 
-  // Along the polar factor of the momentum, off the manifold.
-  void free_step(Context& ctx, double alpha) {
-    ArenaScope scope(ctx.scratch);
+  void step(Context& ctx, double alpha) {
+    if (o_.projector == "spel")
+      return spel_step(ctx, a_->value, momentum_->value, gradient_->value, alpha, o_.spel);
     ctx.ops.scale(momentum_->value, o_.spel.beta);
     ctx.ops.axpy(momentum_->value, 1.0 - o_.spel.beta, gradient_->value);
+    if (o_.projector == "sgd_qr") {
+      ctx.ops.axpy(a_->value, -alpha, momentum_->value);
+      return orthonormalise_columns(ctx, a_->value);
+    }
+    ArenaScope scope(ctx.scratch);  // free_muon: along the polar factor, off the manifold
     Tensor direction = ctx.scratch.take(a_->shape, a_->dtype);
     polar(ctx, direction, momentum_->value, {.steps = 5});
     ctx.ops.axpy(a_->value, -alpha, direction);
@@ -379,12 +380,12 @@ int mapl_rank(const MethodOptions& o, const ModelShape& shape, DType compute) {
 std::unique_ptr<Method> make_mapl(const MethodOptions& options, const ModelShape& shape,
                                   DType compute) {
   const MaplOptions& o = options.mapl;
-  check_word("projector", o.projector, {"spel", "frozen", "free_muon"});
+  check_word("projector", o.projector, {"spel", "frozen", "sgd_qr", "free_muon"});
   check_word("gradient", o.gradient, {"full", "sender_only", "mirror"});
   check_word("ids", o.ids, {"with_activation", "local"});
   check_word("spel momentum", o.spel.momentum,
              {"tangent_accumulate", "euclid_then_project", "euclid_plain"});
-  check_word("retraction", o.spel.retraction, {"ns_quintic", "polar_express"});
+  check_word("retraction", o.spel.retraction, {"ns_quintic", "polar_express", "qr"});
   check_word("anchors", o.anchors.kind, {"factorised", "none", "static", "full"});
   check_word("anchor init", o.anchors.init, {"normal002", "zero", "token_embedding"});
   check_word("anchor tables", o.anchors.tables, {"per_stage", "per_boundary_side"});

@@ -36,7 +36,8 @@ struct ResidualVqOptions {
 
 struct MaplOptions {
   std::string projector =
-      "spel";  // "spel", "frozen", "free_muon" (the polar direction without a manifold)
+      "spel";  // "spel", "frozen", "sgd_qr" (down the gradient, back by QR), "free_muon" (the polar direction
+      // without a manifold)
   std::string gradient =
       "full";            // of the projector: "full", "sender_only", "mirror" (both ends move it)
   double lr_mult = 0.1;  // its learning rate over that of the hidden matrices

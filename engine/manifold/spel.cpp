@@ -1,5 +1,6 @@
 #include "engine/manifold/spel.h"
 
+#include "engine/manifold/cholesky_qr.h"
 #include "engine/manifold/polar.h"
 
 namespace strait {
@@ -15,6 +16,7 @@ void project_to_tangent(Context& ctx, Tensor x, Tensor a) {
 }
 
 void retract(Context& ctx, Tensor a, const std::string& retraction) {
+  if (retraction == "qr") return orthonormalise_columns(ctx, a);
   ArenaScope scope(ctx.scratch);
   Tensor y = ctx.scratch.take(a.shape, a.dtype);
   if (retraction == "polar_express")

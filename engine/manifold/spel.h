@@ -19,8 +19,9 @@ struct SpelOptions {
   double beta = 0.95;
   // "tangent_accumulate" (MAPL); "euclid_then_project": m of g, its projection is what moves A; "euclid_plain": without any projection.
   std::string momentum = "tangent_accumulate";
-  bool transport = false;                 // m is projected onto the tangent space at the new A
-  std::string retraction = "ns_quintic";  // "ns_quintic" (2 steps), "polar_express" (8 steps)
+  bool transport = false;  // m is projected onto the tangent space at the new A
+  std::string retraction =
+      "ns_quintic";  // "ns_quintic" (2 steps), "polar_express" (8 steps), "qr" (Cholesky QR)
 };
 
 // a, m (d,r) S; g (d,r) S is overwritten. g = 0 and m = 0 leave a as it is up to the rounding of its retraction.

@@ -52,9 +52,11 @@ Alternative<PipelineCompression> mapl_method() {
           {.absent = "what rank gives"})
       .field("rank", option(&O::rank), integer(1, 1 << 20),
              "Dimensions of the projection; at most the model's width.", {.absent = "from ratio"})
-      .field("projector", option(&O::projector), one_word({"spel", "frozen", "free_muon"}),
+      .field("projector", option(&O::projector),
+             one_word({"spel", "frozen", "sgd_qr", "free_muon"}),
              "`spel`: steepest descent in the spectral norm on the manifold. `frozen`: stays as it "
-             "is. `free_muon`: the same direction without a manifold.")
+             "is. `sgd_qr`: down the gradient and back by QR. `free_muon`: the direction of `spel` "
+             "without a manifold.")
       .field(
           "gradient", option(&O::gradient), one_word({"full", "sender_only", "mirror"}),
           "Of the projector. `full`: the receiver sends its half, the sender the moved projector. "
@@ -70,9 +72,9 @@ Alternative<PipelineCompression> mapl_method() {
           "gradient.")
       .field("transport", option(&O::transport), boolean(),
              "Whether the momentum is projected onto the tangent space at the new point.")
-      .field(
-          "retraction", option(&O::retraction), one_word({"ns_quintic", "polar_express"}),
-          "Way back onto the manifold: two steps of the Taylor quintic, or eight of Polar Express.")
+      .field("retraction", option(&O::retraction), one_word({"ns_quintic", "polar_express", "qr"}),
+             "Way back onto the manifold: two steps of the Taylor quintic, eight of Polar Express, "
+             "or Cholesky QR.")
       .field(
           "anchors", option(&O::anchors), one_word({"factorised", "none", "static", "full"}),
           "Token tables that a stage takes off before and puts back after: trained in a subspace, "

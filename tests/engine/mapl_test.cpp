@@ -94,6 +94,15 @@ TEST(Mapl, Invariant1TheProjectorStaysOnTheManifold) {
     worst = std::max(worst, f.orthonormality_error(a));
   }
   EXPECT_LT(worst, 5e-6);
+  for (const char* other : {"polar_express", "qr"}) {
+    SpelOptions options;
+    options.retraction = other;
+    for (int step = 0; step < 50; ++step) {
+      f.ops().random_normal(g, Philox{9}, static_cast<uint64_t>(step), 1.0);
+      spel_step(ctx, a, m, g, 0.002, options);
+      EXPECT_LT(f.orthonormality_error(a), 5e-6) << other;
+    }
+  }
   // The trap of section 3.2: five steps of Polar Express are no retraction.
   Tensor moved = f.on_manifold(24, 6, 4), d = f.matrix(24, 6, 5, 1e-3), y = f.matrix(24, 6, 6);
   f.ops().axpy(moved, 1.0, d);
@@ -437,7 +446,8 @@ TEST(Mapl, WrongOptionsAreRefused) {
   };
   refused([](MethodOptions& o) { o.rank = 33; }, "rank 33 is outside 1 to the model's width 32");
   refused([](MethodOptions& o) { o.ratio = 4; }, "exactly one of rank and ratio");
-  refused([](MethodOptions& o) { o.mapl.projector = "adam"; }, "allowed: spel, frozen, free_muon");
+  refused([](MethodOptions& o) { o.mapl.projector = "adam"; },
+          "allowed: spel, frozen, sgd_qr, free_muon");
   refused(
       [](MethodOptions& o) {
         o.rank.reset();
