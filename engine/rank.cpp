@@ -52,6 +52,8 @@ Rank::Rank(const TrainingConfig& config, int stage, Backend& backend, RankRecord
       *method_, c);
   if (!first()) before_ = method_->make_codec(c, stage - 1, BoundaryEnd::receiver);
   if (!last()) after_ = method_->make_codec(c, stage, BoundaryEnd::sender);
+  takes_ids_ =
+      first() || (before_ && before_->traits().local_ids) || (after_ && after_->traits().local_ids);
   STRAIT_CHECK(plan != nullptr || std::strcmp(backend.name(), "meta") == 0,
                "a rank that computes needs a memory plan");
   STRAIT_CHECK(data != nullptr || std::strcmp(backend.name(), "meta") == 0,
@@ -178,17 +180,17 @@ void Rank::load_batch(Frame& frame, int64_t first_sequence) {
   frame.arena.rewind(0);
   frame.ids = frame.targets = Tensor{};
   const int64_t t = frame.context;
-  if (first()) frame.ids = frame.arena.take({frame.rows()}, DType::i32);
+  if (takes_ids_) frame.ids = frame.arena.take({frame.rows()}, DType::i32);
   if (last()) frame.targets = frame.arena.take({frame.rows()}, DType::i32);
-  if (data_ == nullptr || (!first() && !last())) return;
+  if (data_ == nullptr || (!takes_ids_ && !last())) return;
   std::vector<int32_t> ids(static_cast<size_t>(frame.rows())), targets(ids.size());
   for (int64_t b = 0; b < frame.sequences; ++b) {
-    int32_t* i = first() ? ids.data() + b * t : nullptr;
+    int32_t* i = takes_ids_ ? ids.data() + b * t : nullptr;
     int32_t* y = last() ? targets.data() + b * t : nullptr;
     frame.training ? data_->training(first_sequence + b, i, y)
                    : data_->validation(first_sequence + b, i, y);
   }
-  if (first()) ops_.upload(frame.ids, ids.data());
+  if (takes_ids_) ops_.upload(frame.ids, ids.data());
   if (last()) ops_.upload(frame.targets, targets.data());
 }
 

@@ -76,6 +76,7 @@ class Rank {
   int64_t sequences_before_;
   LayerRange layers_;
   std::unique_ptr<Stage> stage_;
+  bool takes_ids_ = false;  // this stage reads the tokens from the data
   std::unique_ptr<Codec> before_,
       after_;  // of the boundaries towards the previous and the next stage
   std::vector<std::unique_ptr<DeviceMemory>> memory_;

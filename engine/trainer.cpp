@@ -237,7 +237,8 @@ std::unique_ptr<Backend> make_backend(BackendKind kind, int threads) {
 DryRun dry_run(const TrainingConfig& config) {
   validate(config);
   TrainingConfig one = config;
-  one.steps = one.first_step = 1;
+  one.first_step = 1;
+  one.steps = make_method(config)->steady_step();
   one.tokens_before = 0;
   one.diagnose_every = std::min<int64_t>(one.diagnose_every, 1);  // it needs scratch memory, too
   MessagePool pool;
@@ -249,7 +250,7 @@ DryRun dry_run(const TrainingConfig& config) {
   DryRun result;
   const TrainingObserver observer{
       [&](const record::StepLog& log) { result.step = log; }, {}, {}, {}};
-  Collector collector(one, observer, 0, 0, 1, false);
+  Collector collector(one, observer, 0, 0, one.steps, false);
   hub.run([&](int r) {
     run_rank(one, hosts[static_cast<size_t>(r)]->program, r, false, 0, collector);
   });

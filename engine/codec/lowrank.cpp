@@ -10,6 +10,7 @@
 
 #include "engine/codec/projection.h"
 #include "engine/codec/tensor_codec.h"
+#include "engine/manifold/cholesky_qr.h"
 
 namespace strait {
 namespace {
@@ -42,13 +43,13 @@ class LowrankCodec final : public TensorCodec {
       x = wide;
     }
     ops.matmul(p, x, false, v, false, false);
-    orthonormalise(ctx, p);
+    orthonormalise_columns(ctx, p);
     ops.cast(m.section(0), p);
     ops.cast(p, m.section(0));  // Q fits the factor that arrives
     ops.matmul(v, x, true, p, false, false);
     ops.cast(m.section(1), v);
     if (frame.training) {
-      orthonormalise(ctx, v);
+      orthonormalise_columns(ctx, v);
       ops.cast(right_->value, v);
     }
     return m;
@@ -61,19 +62,6 @@ class LowrankCodec final : public TensorCodec {
   }
 
  private:
-  // a (n,r) becomes orthonormal, but for columns of zeros where it has no more directions.
-  void orthonormalise(Context& ctx, Tensor a) {
-    ArenaScope scope(ctx.scratch);
-    Tensor gram = ctx.scratch.take({rank_, rank_}, a.dtype),
-           inverse = ctx.scratch.take({rank_, rank_}, a.dtype),
-           b = ctx.scratch.take(a.shape, a.dtype);
-    for (const auto& [from, to] : {std::pair(a, b), std::pair(b, a)}) {
-      ctx.ops.matmul(gram, from, true, from, false, false);
-      ctx.ops.inverse_cholesky(inverse, gram);
-      ctx.ops.matmul(to, from, false, inverse, false, false);
-    }
-  }
-
   MessagePool& pool_;
   DType wire_;
   int64_t rank_;

@@ -10,6 +10,7 @@
 
 #include "engine/codec/baseline.h"
 #include "engine/codec/frozen.h"
+#include "engine/codec/mapl.h"
 #include "engine/codec/resbm.h"
 #include "engine/codec/subspace.h"
 #include "engine/nn/dense.h"
@@ -23,9 +24,11 @@ struct Registered {
 };
 
 constexpr Registered kMethods[] = {
-    {"none", make_baseline}, {"cast", make_baseline},        {"quantize", make_baseline},
-    {"topk", make_baseline}, {"column_mask", make_baseline}, {"lowrank", make_baseline},
-    {"frozen", make_frozen}, {"resbm", make_resbm},          {"subspace", make_subspace},
+    {"none", make_baseline},        {"cast", make_baseline},
+    {"quantize", make_baseline},    {"topk", make_baseline},
+    {"column_mask", make_baseline}, {"lowrank", make_baseline},
+    {"frozen", make_frozen},        {"mapl", make_mapl},
+    {"resbm", make_resbm},          {"subspace", make_subspace},
 };
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/codec/direction_options.h"
+#include "engine/codec/mapl_options.h"
 #include "engine/message.h"
 #include "engine/nn/module.h"
 #include "engine/nn/parameter_state.h"
@@ -43,11 +44,13 @@ struct MethodOptions : DirectionOptions {
   std::string skip = "both";                  // "both", "encoder", "decoder", "none"
   std::string bottleneck_init = "normal002";  // "normal002", "trunc001", "zero_out", "orth"
   bool bottleneck_decay = true;               // weight decay applies to encoders and decoders
+  MaplOptions mapl;
 };
 
 struct CodecTraits {
   bool exact_adjoint = false;     // encode_grad/decode_grad are the exact adjoints of decode/encode
   bool needs_ids = false;         // token ids travel with the forward message
+  bool local_ids = false;         // every stage reads them from the data
   bool constrains_model = false;  // gradients are exact only because the model is constrained
 };
 
@@ -143,6 +146,8 @@ class Method {
   // The rank that was picked, if the method has one.
   virtual std::optional<int> rank() const { return std::nullopt; }
   virtual ModelConstraint constraint() const { return {}; }
+  // The step of a training from which on messages have the sizes that they keep.
+  virtual int64_t steady_step() const { return 1; }
   // Whether a plain LLaMA has nothing of this parameter or state: where training goes on from one, it begins afresh. So it does where
   // boundaries() differs: what the added parameters mean, in words.
   virtual bool adds(const std::string& /*name*/) const { return false; }

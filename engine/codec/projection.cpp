@@ -13,10 +13,6 @@
 namespace strait {
 namespace {
 
-DType id_dtype(const ModelShape& shape) {
-  return shape.vocabulary <= 65536 ? DType::u16 : DType::i32;
-}
-
 class ProjectionCodec final : public Codec {
  public:
   ProjectionCodec(const MethodContext& c, std::string identity, DType wire, Buffer* basis,
@@ -172,6 +168,10 @@ class ProjectionCodec final : public Codec {
 
 }  // namespace
 
+DType id_dtype(const ModelShape& shape) {
+  return shape.vocabulary <= 65536 ? DType::u16 : DType::i32;
+}
+
 Tensor in_dtype(Context& ctx, const Tensor& x, DType dtype) {
   if (x.dtype == dtype) return x;
   Tensor y = ctx.scratch.take(x.shape, dtype);
@@ -196,14 +196,18 @@ void expand(Context& ctx, const Tensor& y, const Tensor& c, const Tensor& u) {
   ctx.ops.cast(y, wide);
 }
 
-Buffer* declare_basis(ParameterList& parameters, const ModelShape& shape, int rank, uint64_t seed,
-                      const std::string& name, bool moves) {
-  auto init = [seed, name, d = int64_t{shape.width}, k = int64_t{rank}](std::vector<double>& u) {
+Initialiser random_orthonormal(uint64_t seed, std::string name, int64_t d, int64_t k) {
+  return [seed, name = std::move(name), d, k](std::vector<double>& u) {
     normal(seed, name, 1.0)(u);
     orthonormalise(u, d, k);
   };
+}
+
+Buffer* declare_basis(ParameterList& parameters, const ModelShape& shape, int rank, uint64_t seed,
+                      const std::string& name, bool moves) {
   const Shape dk{shape.width, rank};
   const DType s = statistics_of(parameters.dtype());
+  const Initialiser init = random_orthonormal(seed, name, shape.width, rank);
   return moves ? parameters.declare_state(name, dk, s, init)
                : parameters.declare_constant(name, dk, s, init);
 }
@@ -214,26 +218,34 @@ Buffer* declare_token_table(ParameterList& parameters, const ModelShape& shape, 
                                      normal(seed, name, 1.0));
 }
 
+int rank_for_ratio(const char* method, double ratio, int width,
+                   const std::function<double(int rank)>& achieved) {
+  const auto distance = [&](int rank) { return std::abs(std::log(achieved(rank) / ratio)); };
+  int low = 1, high = width;  // the lowest rank whose ratio is not above the wanted one
+  while (low < high) {
+    const int middle = (low + high) / 2;
+    if (achieved(middle) > ratio)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  const int best = low > 1 && distance(low - 1) <= distance(low) ? low - 1 : low;
+  if (!(ratio > 0) || distance(best) > std::log(2.0)) {
+    throw std::invalid_argument(
+        fmt::format("compression ratio {} cannot be reached by {} at width {}: ranks 1 to {} "
+                    "give {:.4g} to {:.4g}",
+                    ratio, method, width, width, achieved(1), achieved(width)));
+  }
+  return best;
+}
+
 int projection_rank_for_ratio(const char* method, double ratio, const ModelShape& shape,
                               DType compute, DType wire, bool ids) {
   const double d = shape.width, w0 = static_cast<double>(size_of(compute)),
                w = static_cast<double>(size_of(wire));
   const double i = ids ? static_cast<double>(size_of(id_dtype(shape))) : 0.0;
-  auto achieved = [&](int k) { return 2 * d * w0 / (2 * k * w + i); };
-  const double exact = (2 * d * w0 / ratio - i) / (2 * w);
-  const int low = std::clamp(static_cast<int>(std::floor(exact)), 1, shape.width);
-  const int high = std::min(low + 1, shape.width);
-  const int best =
-      std::abs(std::log(achieved(low) / ratio)) <= std::abs(std::log(achieved(high) / ratio))
-          ? low
-          : high;
-  if (!(ratio > 0) || std::abs(std::log(achieved(best) / ratio)) > std::log(2.0)) {
-    throw std::invalid_argument(
-        fmt::format("compression ratio {} cannot be reached by {} at width {}: ranks 1 to {} "
-                    "give {:.4g} to {:.4g}",
-                    ratio, method, shape.width, shape.width, achieved(1), achieved(shape.width)));
-  }
-  return best;
+  return rank_for_ratio(method, ratio, shape.width,
+                        [&](int k) { return 2 * d * w0 / (2 * k * w + i); });
 }
 
 int projection_rank(const char* method, const MethodOptions& options, const ModelShape& shape,

@@ -10,6 +10,7 @@
 // frozen, or moves between two steps at both ends alike (BasisMotion); every message says with which version of it it was encoded.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -25,6 +26,17 @@ Buffer* declare_basis(ParameterList& parameters, const ModelShape& shape, int ra
 Buffer* declare_token_table(ParameterList& parameters, const ModelShape& shape, uint64_t seed,
                             const std::string& name);
 
+// Ids on the wire: u16, or i32 for a vocabulary above 65536.
+DType id_dtype(const ModelShape& shape);
+// `x` in type `dtype`: x itself where it has it, else a rounded copy in scratch.
+Tensor in_dtype(Context& ctx, const Tensor& x, DType dtype);
+// The Q factor of a Gaussian matrix (d,k) drawn from `seed` and `name`.
+Initialiser random_orthonormal(uint64_t seed, std::string name, int64_t d, int64_t k);
+
+// The rank in [1, width] whose ratio `achieved`, which falls with the rank, is closest to `ratio`. Throws std::invalid_argument if none
+// comes within a factor of 2 of it.
+int rank_for_ratio(const char* method, double ratio, int width,
+                   const std::function<double(int rank)>& achieved);
 // The rank whose combined wire ratio 2 d w0 / (2 k w + i) is closest to `ratio`; w0, w: bytes of the run's precision and of the wire.
 // Throws std::invalid_argument if no rank in [1, d] comes within a factor of 2 of it.
 int projection_rank_for_ratio(const char* method, double ratio, const ModelShape& shape,

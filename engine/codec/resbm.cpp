@@ -7,6 +7,7 @@
 #include <functional>
 #include <stdexcept>
 
+#include "engine/codec/projection.h"
 #include "engine/manifold/orthonormal.h"
 
 namespace strait {
@@ -253,18 +254,6 @@ class ResbmMethod final : public Method {
   Sizes sizes_;
 };
 
-int bottleneck_for_ratio(double ratio, const ModelShape& shape, DType compute, DType wire) {
-  const double dense = static_cast<double>(shape.width) * static_cast<double>(size_of(compute)),
-               one = static_cast<double>(size_of(wire));
-  const int c = static_cast<int>(std::lround(dense / (ratio * one)));
-  if (!(ratio > 0) || c < 1 || c > shape.width)
-    throw std::invalid_argument(fmt::format(
-        "compression ratio {} cannot be reached by resbm at width {}: bottlenecks of 1 to {} give "
-        "{:.4g} to {:.4g}",
-        ratio, shape.width, shape.width, dense / one, dense / (one * shape.width)));
-  return c;
-}
-
 void check_word(const char* option, const std::string& found,
                 std::initializer_list<const char*> allowed) {
   if (std::find(allowed.begin(), allowed.end(), found) != allowed.end()) return;
@@ -285,7 +274,8 @@ std::unique_ptr<Method> make_resbm(const MethodOptions& options, const ModelShap
   if (options.rank.has_value() == options.ratio.has_value())
     throw std::invalid_argument("compression method \"resbm\" takes exactly one of rank and ratio");
   const int c = options.rank ? *options.rank
-                             : bottleneck_for_ratio(*options.ratio, shape, compute, options.wire);
+                             : projection_rank_for_ratio("resbm", *options.ratio, shape, compute,
+                                                         options.wire, false);
   if (c < 1 || c > shape.width)
     throw std::invalid_argument(
         fmt::format("resbm rank {} is outside 1 to the model's width {}", c, shape.width));

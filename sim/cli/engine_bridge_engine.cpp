@@ -156,6 +156,25 @@ OptimizerOptions optimizer_options(const scenario::Optimizer& o) {
   return options;
 }
 
+void set_mapl(MethodOptions& method, const scenario::MaplOptions& o) {
+  method.basis_seed = o.basis_seed;
+  method.mapl = {o.projector,
+                 o.gradient,
+                 o.lr_mult,
+                 o.ids,
+                 {o.beta, o.momentum, o.transport, o.retraction},
+                 {o.anchors, o.anchor_rank, o.anchor_init, o.anchor_tables},
+                 {}};
+  if (!o.vq) return;
+  const scenario::VqOptions& v = *o.vq;
+  method.mapl.vq = {true,           v.groups.value_or(0),
+                    v.codes,        v.rounds,
+                    v.share_rounds, v.sync_fraction.value_or(0),
+                    v.sync,         v.order == "fixed",
+                    v.decay,        v.threshold,
+                    v.backward};
+}
+
 }  // namespace
 
 scenario::ModelShape resolve_shape(const scenario::Model& model) {
@@ -218,6 +237,7 @@ TrainingConfig to_training(const scenario::Scenario& s, int vocabulary) {
   }
   if (const auto* bottleneck = std::get_if<scenario::ResbmOptions>(&p.options))
     set_bottleneck(c.method, *bottleneck);
+  if (const auto* mapl = std::get_if<scenario::MaplOptions>(&p.options)) set_mapl(c.method, *mapl);
   validate(c);
   if (s.compression.match == scenario::Match::parameters)
     c.shape.ffn_width = matched_ffn_width(c, s.compression.match_multiple);

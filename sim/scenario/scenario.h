@@ -216,11 +216,38 @@ struct BackwardCompression {
   std::string_view method() const;
 };
 
+// Residual vector quantisation of mapl's latents.
+struct VqOptions {
+  std::optional<int> groups;
+  int codes = 256, rounds = 1;
+  bool share_rounds = false;
+  std::optional<double> sync_fraction;
+  std::string sync = "mirror", order = "redrawn";
+  double decay = 0.99, threshold = 0.01;
+  std::string backward = "none";
+};
+
+// Manifold Aware Projection Learning; the words are those of tables_mapl.cpp. Exactly one of `ratio` and `rank` is set.
+struct MaplOptions {
+  std::optional<double> ratio;
+  std::optional<int> rank;
+  std::string projector = "spel", gradient = "full";
+  double lr_mult = 0.1, beta = 0.95;
+  std::string momentum = "tangent_accumulate";
+  bool transport = false;
+  std::string retraction = "ns_quintic";
+  std::string anchors = "factorised";
+  std::optional<int> anchor_rank;
+  std::string anchor_init = "normal002", anchor_tables = "per_stage", ids = "with_activation";
+  uint64_t basis_seed = 1337;
+  std::optional<VqOptions> vq;
+};
+
 // What crosses the pipeline boundaries. A method is one alternative of `options`, with one table
 // in tables_compression.cpp.
 struct PipelineCompression {
   Precision wire = Precision::fp32;  // default: devices.precision
-  std::variant<NoneOptions, SubspaceOptions, ResbmOptions, FrozenOptions, CastOptions,
+  std::variant<NoneOptions, SubspaceOptions, ResbmOptions, FrozenOptions, MaplOptions, CastOptions,
                QuantizeOptions, TopkOptions, ColumnMaskOptions, LowrankOptions>
       options;
   std::optional<BackwardCompression> backward;  // methods none and the baselines only

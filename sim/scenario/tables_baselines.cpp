@@ -1,39 +1,9 @@
 // Tables of the baselines: codecs of any tensor, for both directions of a boundary ("compression.pipeline") or for gradients alone
 // ("compression.pipeline.backward").
-#include "sim/scenario/tables.h"
+#include "sim/scenario/method_tables.h"
 
 namespace strait::scenario {
 namespace {
-
-// A table for Owner, PipelineCompression or BackwardCompression.
-template <class Owner, class Options>
-Alternative<Owner> baseline(const std::string& name, const std::string& help) {
-  constexpr bool gradients = std::is_same_v<Owner, BackwardCompression>;
-  Owner sample;
-  sample.options = Options{};
-  const auto selected = [](const Owner& c) { return std::holds_alternative<Options>(c.options); };
-  const auto select = [selected](Owner& c) {
-    if (!selected(c)) c.options = Options{};
-  };
-  Object<Owner> table(gradients ? "compression.pipeline.backward" : "compression.pipeline", help,
-                      sample);
-  return {name, select, selected, table};
-}
-
-// A member of the options struct of a method, as a member of its owner.
-template <class Options, class V>
-auto option(V Options::*member) {
-  return [member](auto& owner) -> auto& { return std::get<Options>(owner.options).*member; };
-}
-
-template <class Owner>
-void add_wire(Alternative<Owner>& a) {
-  a.table.field("wire", &Owner::wire,
-                one_of<Precision>({{"fp32", Precision::fp32}, {"bf16", Precision::bf16}}),
-                "Number format of what is sent.",
-                {.absent = std::is_same_v<Owner, BackwardCompression> ? "that of the activations"
-                                                                      : "devices.precision"});
-}
 
 template <class Owner, class Options>
 void add_size(Alternative<Owner>& a, const std::string& key, std::optional<int> Options::*member,
@@ -77,17 +47,17 @@ Kind<int> even_group() {
 
 template <class Owner>
 std::vector<Alternative<Owner>> methods_of() {
-  auto none =
-      baseline<Owner, NoneOptions>("none", "Method `none`: activations and gradients as they are.");
+  auto none = method_of<Owner, NoneOptions>(
+      "none", "Method `none`: activations and gradients as they are.");
   add_wire(none);
 
-  auto cast = baseline<Owner, CastOptions>(
+  auto cast = method_of<Owner, CastOptions>(
       "cast", "Method `cast` (baseline): every number in another format.");
   cast.table.field("format", option(&CastOptions::format), name_of({"bf16", "fp16", "fp8_e4m3"}),
                    "Number format of what is sent. `fp16`: gradients are multiplied by a power of "
                    "two before, so that they do not vanish. `fp8_e4m3`: with a scale a token.");
 
-  auto quantize = baseline<Owner, QuantizeOptions>(
+  auto quantize = method_of<Owner, QuantizeOptions>(
       "quantize", "Method `quantize` (baseline): whole numbers with scales.");
   quantize.table.field("bits", option(&QuantizeOptions::bits), eight_or_four(), "Bits of a number.")
       .field("scale", option(&QuantizeOptions::scale), name_of({"token", "group"}),
@@ -97,7 +67,7 @@ std::vector<Alternative<Owner>> methods_of() {
       .field("rounding", option(&QuantizeOptions::rounding), name_of({"nearest", "stochastic"}),
              "`stochastic`: up or down at random, so that the mean is right.");
 
-  auto topk = baseline<Owner, TopkOptions>(
+  auto topk = method_of<Owner, TopkOptions>(
       "topk", "Method `topk` (baseline): the largest entries of each token, with their columns.");
   add_wire(topk);
   add_size(topk, "keep", &TopkOptions::keep, "Entries a token; at most the model's width.");
@@ -106,7 +76,7 @@ std::vector<Alternative<Owner>> methods_of() {
       "`per_microbatch`: what a microbatch lost is added to the same microbatch of the "
       "next step. Costs memory of a step's activations a boundary.");
 
-  auto mask = baseline<Owner, ColumnMaskOptions>(
+  auto mask = method_of<Owner, ColumnMaskOptions>(
       "column_mask",
       "Method `column_mask` (baseline): the columns of largest energy; gradients in the columns of "
       "their activations, where both are coded so.");
@@ -117,7 +87,7 @@ std::vector<Alternative<Owner>> methods_of() {
                    integer<int64_t>(0, 1'000'000'000),
                    "Steps from one choice of the columns to the next; 0: every message.");
 
-  auto lowrank = baseline<Owner, LowrankOptions>(
+  auto lowrank = method_of<Owner, LowrankOptions>(
       "lowrank",
       "Method `lowrank` (baseline): each message as a product of two factors, found by a step of "
       "subspace iteration from the message before.");

@@ -1,49 +1,21 @@
 // Tables of "compression": one alternative per method, with the method's own options. A new codec
 // adds its options struct to scenario.h and its alternative here; parsing, "--set", the schema and
 // the reference follow.
-#include "sim/scenario/tables.h"
+#include "sim/scenario/method_tables.h"
 
 namespace strait::scenario {
 namespace {
-
-const std::vector<Choice<Precision>> precisions = {{"fp32", Precision::fp32},
-                                                   {"bf16", Precision::bf16}};
-
-template <class Options>
-Alternative<PipelineCompression> method(const std::string& name, const std::string& help) {
-  PipelineCompression sample;
-  sample.options = Options{};
-  const auto selected = [](const PipelineCompression& c) {
-    return std::holds_alternative<Options>(c.options);
-  };
-  const auto select = [selected](PipelineCompression& c) {
-    if (!selected(c)) c.options = Options{};
-  };
-  Object<PipelineCompression> table("compression.pipeline", help, sample);
-  table.field("wire", &PipelineCompression::wire, one_of(precisions),
-              "Number format of what is sent.", {.absent = "devices.precision"});
-  return {name, select, selected, table};
-}
-
-// A member of the options struct of a method, as a member of PipelineCompression.
-template <class Options, class V>
-auto option(V Options::*member) {
-  return [member](auto& compression) -> auto& {
-    return std::get<Options>(compression.options).*member;
-  };
-}
 
 Alternative<PipelineCompression> subspace_method() {
   using Embedding = SubspaceOptions::EmbeddingInit;
   using Z = SubspaceOptions::ZInit;
   using Variant = SubspaceOptions::Variant;
   using Transport = SubspaceOptions::Transport;
-  auto result =
-      method<SubspaceOptions>("subspace",
-                              "Method `subspace` (Subspace Networks): what blocks add to the "
-                              "residual stream lies in a subspace, so that each token crosses a "
-                              "boundary as `rank` numbers, and its id on the way forward. The last "
-                              "stage is full rank.");
+  auto result = method_table<SubspaceOptions>(
+      "subspace",
+      "Method `subspace` (Subspace Networks): what blocks add to the residual stream lies in a "
+      "subspace, so that each token crosses a boundary as `rank` numbers, and its id on the way "
+      "forward. The last stage is full rank.");
   result.table
       .field("ratio", option(&SubspaceOptions::ratio), number({1, 1e6}),
              "Wanted wire ratio over both directions, ids counted; the rank that comes closest is "
@@ -96,7 +68,7 @@ Alternative<PipelineCompression> subspace_method() {
 
 Alternative<PipelineCompression> resbm_method() {
   using O = ResbmOptions;
-  auto result = method<O>(
+  auto result = method_table<O>(
       "resbm",
       "Method `resbm` (Residual Bottleneck Models): every boundary has a trained encoder and a "
       "trained decoder, each around an identity on the first `rank` coordinates; each token "
@@ -139,7 +111,7 @@ Alternative<PipelineCompression> resbm_method() {
 
 Alternative<PipelineCompression> frozen_method() {
   using O = FrozenOptions;
-  auto result = method<O>(
+  auto result = method_table<O>(
       "frozen",
       "Method `frozen`: at each boundary an orthogonal projection onto a random subspace that "
       "never changes; the model itself is not constrained. The baseline of the learned methods.");
@@ -165,9 +137,9 @@ Alternative<PipelineCompression> frozen_method() {
 }  // namespace
 
 std::string_view PipelineCompression::method() const {
-  constexpr std::string_view names[] = {
-      "none",     "subspace", "resbm",       "frozen", "cast",
-      "quantize", "topk",     "column_mask", "lowrank"};  // as the variant
+  constexpr std::string_view names[] = {"none",        "subspace", "resbm",    "frozen",
+                                        "mapl",        "cast",     "quantize", "topk",
+                                        "column_mask", "lowrank"};  // as the variant
   static_assert(std::size(names) == std::variant_size_v<decltype(options)>);
   return names[options.index()];
 }
@@ -194,7 +166,8 @@ Object<Compression> compression_table() {
   Object<Compression> table("compression", "How messages between ranks are made smaller.");
   std::vector<Alternative<PipelineCompression>> methods =
       baseline_methods();  // none, the default, first
-  methods.insert(methods.begin() + 1, {subspace_method(), resbm_method(), frozen_method()});
+  methods.insert(methods.begin() + 1,
+                 {subspace_method(), resbm_method(), frozen_method(), mapl_method()});
   table
       .field("pipeline", &Compression::pipeline,
              tagged("method", "The codec at the pipeline's boundaries.", methods),

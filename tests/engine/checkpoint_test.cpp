@@ -74,9 +74,11 @@ TEST(Checkpoint, ATrainingGoesOnBitForBitFromEveryCheckpointOnDisk) {
         std::pair{"subspace keep", UpdateRule::adamw},
         std::pair{"subspace projected_gradient", UpdateRule::adamw},
         std::pair{"subspace projected_weights", UpdateRule::adamw},
+        std::pair{"mapl", UpdateRule::adamw}, std::pair{"mapl+vq", UpdateRule::adamw},
         std::pair{"quantize", UpdateRule::adamw}, std::pair{"topk", UpdateRule::adamw},
         std::pair{"column_mask", UpdateRule::adamw}, std::pair{"lowrank", UpdateRule::adamw},
-        std::pair{"subspace", UpdateRule::muon}, std::pair{"resbm", UpdateRule::muon}})
+        std::pair{"subspace", UpdateRule::muon}, std::pair{"resbm", UpdateRule::muon},
+        std::pair{"mapl", UpdateRule::muon}})
     for (const DType dtype : {DType::f32, DType::bf16}) {
       SCOPED_TRACE(std::string(method) + " " + name_of(dtype) +
                    (rule == UpdateRule::muon ? " muon" : ""));

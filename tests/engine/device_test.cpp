@@ -2,6 +2,8 @@
 // kernels themselves, translated for the host, run under these tests in test_engine_on_host.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include <cstring>
 
 #include "tests/engine/pipeline.h"
@@ -128,11 +130,14 @@ INSTANTIATE_TEST_SUITE_P(
     On, DeviceTraining,
     ::testing::Combine(::testing::Values(std::string("none"), std::string("none_muon"),
                                          std::string("resbm"), std::string("frozen"),
-                                         std::string("subspace"), std::string("column_mask"),
+                                         std::string("subspace"), std::string("mapl"),
+                                         std::string("mapl+vq"), std::string("column_mask"),
                                          std::string("lowrank")),
                        ::testing::Values(DType::f32, DType::bf16)),
     [](const auto& suite) {
-      return std::get<0>(suite.param) + "_" + name_of(std::get<1>(suite.param));
+      std::string name = std::get<0>(suite.param) + "_" + name_of(std::get<1>(suite.param));
+      std::replace(name.begin(), name.end(), '+', '_');
+      return name;
     });
 
 }  // namespace

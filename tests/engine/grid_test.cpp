@@ -77,7 +77,8 @@ TEST(Grid, FourStagesEqualOneStageInEveryGradient) {
 }
 
 TEST(Grid, GPipeEquals1F1B) {
-  for (const char* method : {"none", "subspace", "quantize", "topk", "column_mask", "lowrank"}) {
+  for (const char* method :
+       {"none", "subspace", "mapl", "mapl+vq", "quantize", "topk", "column_mask", "lowrank"}) {
     TrainingConfig c = config(4, method);
     c.method.rounding = "stochastic";
     c.method.error_feedback = "per_microbatch";

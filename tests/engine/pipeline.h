@@ -15,11 +15,15 @@
 
 namespace strait::testing {
 
-// Sizes small enough for the reference backend: 6 layers, width 32, GQA 4:2, odd FFN.
+// Sizes small enough for the reference backend: 6 layers, width 32, GQA 4:2, odd FFN. "mapl+vq" is mapl with vector quantisation.
 inline TrainingConfig tiny(int pipeline, const std::string& method, DType dtype) {
   TrainingConfig c;
   c.shape = {6, 32, 4, 2, 8, 44, 61, 9, 10000, 1e-5};
   c.method.method = method;
+  if (method == "mapl+vq") {
+    c.method.method = "mapl";
+    c.method.mapl.vq = {.on = true, .groups = 2, .codes = 6, .rounds = 2};
+  }
   if (method != "none" && method != "cast" && method != "quantize") c.method.rank = 4;
   c.method.wire = dtype;
   c.dtype = dtype;

@@ -375,7 +375,7 @@ TEST(Resbm, OptionsThatFitNothingAreRefused) {
   EXPECT_THAT(refusal([](MethodOptions& o) { o.rank = 33; }), HasSubstr("rank 33 is outside 1 to"));
   EXPECT_THAT(refusal([](MethodOptions& o) { o.rank.reset(); }), HasSubstr("exactly one of"));
   EXPECT_THAT(refusal([](MethodOptions& o) { o.rank.reset(), o.ratio = 100; }),
-              HasSubstr("bottlenecks of 1 to 32 give 32 to 1"));
+              HasSubstr("ranks 1 to 32 give 32 to 1"));
   EXPECT_THAT(refusal([](MethodOptions& o) { o.form = "conv"; }),
               HasSubstr("allowed: mlp, linear"));
   EXPECT_THAT(refusal([](MethodOptions& o) { o.bottleneck_init = "orth"; }),
