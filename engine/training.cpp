@@ -36,11 +36,13 @@ void validate(const TrainingConfig& c) {
         "stage, because what the others write crosses a boundary",
         *c.full_rank_layers, last.count));
   if (c.method.method == "subspace" && c.method.variant != "reparametrised" &&
-      c.optimizer.rule_of(ParameterGroup::matrix) == UpdateRule::muon)
-    throw std::invalid_argument(fmt::format(
-        "subspace variant \"{}\" with muon: its iterations lift what rounding leaves outside the "
-        "subspace (specs/subspace_models.md 4.3); muon goes with reparametrised",
-        c.method.variant));
+      (c.optimizer.rule_of(ParameterGroup::matrix) == UpdateRule::muon ||
+       c.optimizer.rule_of(ParameterGroup::embedding) == UpdateRule::muon))
+    throw std::invalid_argument(
+        fmt::format("/compression/pipeline/variant is \"{}\", with muon for matrices or embedding: "
+                    "its iterations lift what rounding leaves outside the "
+                    "subspace (specs/subspace_models.md 4.3); allowed: reparametrised",
+                    c.method.variant));
   make_schedule(c.schedule, c.pipeline, c.microbatches);
   make_method(c);
 }

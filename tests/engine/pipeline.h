@@ -197,15 +197,19 @@ class Pipeline {
   }
   // One step of the optimizer on every stage; `lr`: AdamW's.
   void update(double lr, int64_t step) {
+    before_update();
+    move(lr, step);
+    after_update(step);
+  }
+  // The optimizer alone.
+  void move(double lr, int64_t step) {
     Context ctx{*ops_, scratch_};
     auto memory = ops_->allocate(8);
     Tensor one(memory->data(), statistics_of(config_.dtype), {1});
     ops_->fill(one, 1);
-    before_update();
     for (size_t s = 0; s < parameters_.size(); ++s)
       optimizers_[s].step(ctx, *parameters_[s], {LearningRateSchedule::Kind::constant, lr, 0, 1, 1},
                           step, one);
-    after_update(step);
   }
   // What the optimizer is to see of the gradients of the last step(), and where it is to leave the parameters.
   void before_update() {

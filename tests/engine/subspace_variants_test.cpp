@@ -121,13 +121,9 @@ TEST(Subspace, Invariant12_UpdatesLeaveTheSubspaceByRoundingOnly) {
 
 TEST(Subspace, Invariant12_ElementWiseAdamWWithoutProjectionLeavesIt) {
   Pipeline p(variant("projected_weights", DType::f32), BackendKind::cpu);
-  auto memory = p.ops().allocate(8);
-  const Tensor one(memory->data(), DType::f32, {1});
-  p.ops().fill(one, 1);
-  Context ctx = p.context();
   for (int64_t step = 1; step <= 30; ++step) {
     p.step(step % 32, 2, 2, {});
-    for (int s = 0; s < 3; ++s) adamw_step(ctx, p.list(s), p.config().adamw, 1e-2, step, one);
+    p.move(1e-2, step);
   }
   EXPECT_GT(worst_leak(p), 0.1);
 }
@@ -173,7 +169,7 @@ TEST(Subspace, Invariant13_RowConstantAdamWOnWIsThatOnZWithItsMomentTimesKOverD)
       auto& [m, v] = moments[z->name];
       m.resize(static_cast<size_t>(z->shape.elements()));
       v.resize(static_cast<size_t>(z->shape[0]));
-      row_constant_step(*z, m, v, 32, c.config().adamw, 1e-2, step);
+      row_constant_step(*z, m, v, 32, c.config().optimizer.adamw, 1e-2, step);
       stepped.emplace_back(z, values(z->master));
     }
     c.update(1e-2, step);  // the others; what it does to Z is put back
@@ -216,9 +212,9 @@ TEST(Subspace, ClipNormsAreOfProjectedGradients) {
 TEST(Subspace, Invariant16_TrainingAtFullRankIsTrainingTheUnconstrainedModel) {
   TrainingConfig full = variant("projected_weights", DType::f64);
   full.method.rank = full.shape.width;
-  full.adamw.weight_decay = 0;
+  full.optimizer.adamw.weight_decay = 0;
   TrainingConfig free = tiny(3, "none", DType::f64);
-  free.adamw.weight_decay = 0;
+  free.optimizer.adamw.weight_decay = 0;
   Pipeline b(full, BackendKind::reference), dense(free, BackendKind::reference);
   const Buffer& fixed = *subspace_token_table(b.list(0), full.shape, full.method.basis_seed);
   for (Parameter* q : b.all()) {
@@ -236,6 +232,22 @@ TEST(Subspace, Invariant16_TrainingAtFullRankIsTrainingTheUnconstrainedModel) {
     EXPECT_NEAR(b.step(2 * step, 2, 1, {}), dense.step(2 * step, 2, 1, {}), 1e-9) << step;
     b.update(1e-2, step);
     dense.update(1e-2, step);
+  }
+}
+
+TEST(Subspace, MuonIsRefusedWhereMatricesAreStoredAtFullWidth) {
+  for (const ParameterGroup group : {ParameterGroup::matrix, ParameterGroup::embedding}) {
+    TrainingConfig c = tiny(3, "subspace", DType::f32);
+    c.optimizer.of(group).rule = UpdateRule::muon;
+    EXPECT_NO_THROW(validate(c));
+    for (const char* name : kFull) {
+      try {
+        validate(with_variant(c, name));
+        FAIL() << "accepted";
+      } catch (const std::invalid_argument& e) {
+        EXPECT_THAT(e.what(), ::testing::HasSubstr("/compression/pipeline/variant is"));
+      }
+    }
   }
 }
 
