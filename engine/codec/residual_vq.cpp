@@ -205,6 +205,7 @@ std::pair<uint64_t, uint64_t> ResidualVq::expected_bytes(int64_t rows) const {
 
 Diagnosis ResidualVq::diagnose(Backend& ops) const {
   const std::vector<double> n = host_values(ops, slab(counts_, 0));
+  if (n.empty()) return {};  // the meta backend
   double used = 0, perplexity = 0;
   for (int g = 0; g < o_.groups; ++g) {
     double total = 0, entropy = 0;
