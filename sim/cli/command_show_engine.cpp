@@ -133,7 +133,8 @@ int show_command(const std::string& file, const std::vector<std::string>& set) {
   write_matched_width(s, config);
   const DryRun plan = dry_run(config);
   std::optional<DryRun> plain;
-  if (config.method.method != "none") plain = dry_run(planned_training(uncompressed(s), file));
+  if (config.method.method != "none" || config.method.backward)
+    plain = dry_run(planned_training(uncompressed(s), file));
   const DryRun* beside = plain ? &*plain : nullptr;
   const record::RecordHeader header = make_header(config, BackendKind::meta, plan.ranks, "", "");
   fmt::print("{}\n\n", scenario::to_json(s).dump(2));
