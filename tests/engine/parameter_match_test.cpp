@@ -26,7 +26,7 @@ TrainingConfig config_of(const std::string& method) {
              .context = 16};
   c.pipeline = 4;
   c.method.method = method;
-  if (method != "none") c.method.rank = 6;
+  if (method != "none" && method != "cast" && method != "quantize") c.method.rank = 6;
   return c;
 }
 
