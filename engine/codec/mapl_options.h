@@ -35,12 +35,10 @@ struct ResidualVqOptions {
 };
 
 struct MaplOptions {
-  std::string projector =
-      "spel";  // "spel", "frozen", "sgd_qr" (down the gradient, back by QR), "free_muon" (the polar direction
-               // without a manifold)
-  std::string gradient =
-      "full";            // of the projector: "full", "sender_only", "mirror" (both ends move it)
-  double lr_mult = 0.1;  // its learning rate over that of the hidden matrices
+  // "spel", "frozen", "sgd_qr" (down the gradient, back by QR), "free_muon" (the polar direction without a manifold)
+  std::string projector = "spel";
+  std::string gradient = "full";  // of the projector: "full", "sender_only", "mirror" (both move)
+  double lr_mult = 0.1;           // its learning rate over that of the hidden matrices
   std::string ids = "with_activation";  // "with_activation", "local" (every stage reads the data)
   SpelOptions spel;
   AnchorOptions anchors;
