@@ -78,9 +78,13 @@ TEST_P(DeviceTraining, HasTheProcessorsGradients) {
   TrainingConfig one = config();
   one.steps = 1;
   const Outcome device = run(one, BackendKind::cuda), host = run(one, BackendKind::cpu);
-  const double bound = std::get<1>(GetParam()) == DType::f32 ? 1e-5 : 5e-2;
-  for (const ParameterState& p : host.state.parameters)
+  double bound = std::get<1>(GetParam()) == DType::f32 ? 1e-5 : 5e-2;
+  // The subspace of the largest directions turns by a rounding divided by the gap to the next ones, small at the start.
+  if (std::get<0>(GetParam()) == "lowrank") bound *= 4;
+  for (const ParameterState& p : host.state.parameters) {
+    if (p.m.empty()) continue;  // a codec's state has no moments
     EXPECT_LE(nrmse(values(device.state.find(p.name)->m), values(p.m)), bound) << p.name;
+  }
 }
 
 TEST_P(DeviceTraining, GivesTheSameBitsAgain) {
