@@ -38,10 +38,11 @@ struct MethodOptions : DirectionOptions {
   double max_angle = 0.05;            // radians, (0, pi/2)
   std::string transport = "project";  // of what is held to the basis: "project", "keep"
   // resbm (specs/resbm.md, section 7); its c is `rank`.
-  std::string form = "mlp";                   // "mlp", "linear"
-  std::optional<int> hidden;                  // m of the mlp; default max(4 c, 64)
-  Activation activation = Activation::silu;   // of the mlp
-  std::string skip = "both";                  // "both", "encoder", "decoder", "none"
+  std::string form = "mlp";                  // "mlp", "linear"
+  std::optional<int> hidden;                 // m of the mlp; default max(4 c, 64)
+  Activation activation = Activation::silu;  // of the mlp
+  std::string skip = "both";                 // "both", "encoder", "decoder", "none"
+  std::string encoder_norm = "none";  // "none", "rms": of what the encoder's learned part reads
   std::string bottleneck_init = "normal002";  // "normal002", "trunc001", "zero_out", "orth"
   bool bottleneck_decay = true;               // weight decay applies to encoders and decoders
   MaplOptions mapl;

@@ -40,12 +40,14 @@ Initialiser orthonormal_without_identity(uint64_t seed, int boundary, int64_t d,
   };
 }
 
-// F: (N, in) -> (N, out), kept for each frame until its backward.
+// F: (N, in) -> (N, out), of x or, with `norm`, of x's RMSNorm; kept for each frame until its backward.
 class Branch {
  public:
   Branch(const MethodContext& c, const MethodOptions& o, const std::string& name, int64_t in,
-         int64_t out, int64_t hidden, const Initialiser& orthonormal)
-      : activation_(o.activation) {
+         int64_t out, int64_t hidden, const Initialiser& orthonormal, bool norm)
+      : activation_(o.activation), norm_eps_(c.shape.norm_eps) {
+    if (norm)
+      norm_ = c.parameters.declare(name + ".norm.weight", {in}, ParameterGroup::vector, ones());
     const auto matrix = [&](const std::string& full, int64_t rows, int64_t columns, bool last) {
       Initialiser init = normal(c.seed, full, 0.02);
       if (o.bottleneck_init == "trunc001") init = truncated_normal(c.seed, full, 0.01);
@@ -62,23 +64,61 @@ class Branch {
   void forward(Context& ctx, Frame& frame, Tensor y, Tensor x) {
     if (kept_.size() <= static_cast<size_t>(frame.index))
       kept_.resize(static_cast<size_t>(frame.index) + 1);
-    Kept& kept = kept_[static_cast<size_t>(frame.index)] = {x, {}};
-    if (hidden_ != nullptr) kept.u = frame.arena.take({x.size(0), hidden_->shape[0]}, x.dtype);
-    apply(ctx, y, x, kept.u);
+    Kept& kept = kept_[static_cast<size_t>(frame.index)];
+    kept = take(frame.arena, x);
+    apply(ctx, y, kept);
   }
   // The same without keeping anything.
   void look(Context& ctx, Tensor y, Tensor x) {
-    Tensor u;
-    if (hidden_ != nullptr) u = ctx.scratch.take({x.size(0), hidden_->shape[0]}, x.dtype);
-    apply(ctx, y, x, u);
+    ArenaScope scope(ctx.scratch);
+    apply(ctx, y, take(ctx.scratch, x));
   }
   // dx (N, in) S += gradient of x; the weights' gradients accumulate. dy (N, out) T.
   void backward(Context& ctx, const Frame& frame, Tensor dx, Tensor dy) {
     ArenaScope scope(ctx.scratch);
     const Kept& kept = kept_.at(static_cast<size_t>(frame.index));
+    if (norm_ == nullptr) return backward_inside(ctx, kept, dx, dy, true);
+    Tensor dh = ctx.scratch.take(kept.h.shape, kept.h.dtype),
+           through = ctx.scratch.take(kept.h.shape, kept.h.dtype);
+    backward_inside(ctx, kept, dh, dy, false);
+    ctx.ops.rmsnorm_backward(through, norm_->grad, dh, kept.x, norm_->value, kept.rstd, false);
+    ctx.ops.axpy(dx, 1.0, through);
+  }
+
+ private:
+  struct Kept {
+    Tensor x, h, rstd, u;  // h = x or its norm; u = h W1^T
+  };
+
+  Kept take(Arena& arena, const Tensor& x) const {
+    Kept kept{x, x, {}, {}};
+    if (norm_ != nullptr) {
+      kept.h = arena.take(x.shape, x.dtype);
+      kept.rstd = arena.take({x.size(0)}, statistics_of(x.dtype));
+    }
+    if (hidden_ != nullptr) kept.u = arena.take({x.size(0), hidden_->shape[0]}, x.dtype);
+    return kept;
+  }
+
+  void apply(Context& ctx, Tensor y, const Kept& kept) {
+    ArenaScope scope(ctx.scratch);
+    if (norm_ != nullptr)
+      ctx.ops.rmsnorm_forward(kept.h, kept.rstd, kept.x, norm_->value, norm_eps_);
     if (hidden_ == nullptr) {
-      ctx.ops.matmul(output_->grad, dy, true, kept.x, false, true);
-      ctx.ops.matmul(dx, dy, false, output_->value, false, true);
+      ctx.ops.matmul(y, kept.h, false, output_->value, true, true);
+      return;
+    }
+    ctx.ops.matmul(kept.u, kept.h, false, hidden_->value, true, false);
+    Tensor a = ctx.scratch.take(kept.u.shape, kept.u.dtype);
+    ctx.ops.activation_forward(a, kept.u, activation_);
+    ctx.ops.matmul(y, a, false, output_->value, true, true);
+  }
+
+  // dh (N, in), [+]= the gradient of h.
+  void backward_inside(Context& ctx, const Kept& kept, Tensor dh, Tensor dy, bool accumulate) {
+    if (hidden_ == nullptr) {
+      ctx.ops.matmul(output_->grad, dy, true, kept.h, false, true);
+      ctx.ops.matmul(dh, dy, false, output_->value, false, accumulate);
       return;
     }
     Tensor a = ctx.scratch.take(kept.u.shape, kept.u.dtype),
@@ -87,29 +127,13 @@ class Branch {
     ctx.ops.matmul(output_->grad, dy, true, a, false, true);
     ctx.ops.matmul(du, dy, false, output_->value, false, false);
     ctx.ops.activation_backward(du, du, kept.u, activation_);
-    ctx.ops.matmul(hidden_->grad, du, true, kept.x, false, true);
-    ctx.ops.matmul(dx, du, false, hidden_->value, false, true);
-  }
-
- private:
-  struct Kept {
-    Tensor x, u;  // u = x W1^T
-  };
-
-  void apply(Context& ctx, Tensor y, Tensor x, Tensor u) {
-    ArenaScope scope(ctx.scratch);
-    if (hidden_ == nullptr) {
-      ctx.ops.matmul(y, x, false, output_->value, true, true);
-      return;
-    }
-    ctx.ops.matmul(u, x, false, hidden_->value, true, false);
-    Tensor a = ctx.scratch.take(u.shape, u.dtype);
-    ctx.ops.activation_forward(a, u, activation_);
-    ctx.ops.matmul(y, a, false, output_->value, true, true);
+    ctx.ops.matmul(hidden_->grad, du, true, kept.h, false, true);
+    ctx.ops.matmul(dh, du, false, hidden_->value, false, accumulate);
   }
 
   Activation activation_;
-  Parameter *hidden_ = nullptr, *output_ = nullptr;
+  double norm_eps_;
+  Parameter *norm_ = nullptr, *hidden_ = nullptr, *output_ = nullptr;
   std::vector<Kept> kept_;
 };
 
@@ -140,7 +164,8 @@ class ResbmCodec final : public Codec {
     const int64_t in = sender ? width_ : sizes.c, out = sender ? sizes.c : width_;
     branch_ = std::make_unique<Branch>(
         c, o, fmt::format("boundaries.{}.{}", boundary, sender ? "encoder" : "decoder"), in, out,
-        sizes.m, orthonormal_without_identity(c.seed, boundary, width_, sizes.c, sender));
+        sizes.m, orthonormal_without_identity(c.seed, boundary, width_, sizes.c, sender),
+        sender && o.encoder_norm == "rms");
   }
 
   CodecTraits traits() const override { return {.exact_adjoint = true}; }
@@ -243,10 +268,12 @@ class ResbmMethod final : public Method {
   bool adds(const std::string& name) const override { return name.starts_with("boundaries."); }
   std::string boundaries() const override {
     constexpr const char* activations[] = {"silu", "relu", "gelu"};
-    return options_.form == "mlp"
-               ? fmt::format("resbm mlp {} {} {}, skip {}", sizes_.c, sizes_.m,
-                             activations[static_cast<int>(options_.activation)], options_.skip)
-               : fmt::format("resbm linear {}, skip {}", sizes_.c, options_.skip);
+    const std::string form = options_.form == "mlp"
+                                 ? fmt::format("mlp {} {} {}", sizes_.c, sizes_.m,
+                                               activations[static_cast<int>(options_.activation)])
+                                 : fmt::format("linear {}", sizes_.c);
+    return fmt::format("resbm {}, skip {}{}", form, options_.skip,
+                       options_.encoder_norm == "rms" ? ", norm" : "");
   }
 
  private:
@@ -268,9 +295,11 @@ std::unique_ptr<Method> make_resbm(const MethodOptions& options, const ModelShap
                                    DType compute) {
   check_word("form", options.form, {"mlp", "linear"});
   check_word("skip", options.skip, {"both", "encoder", "decoder", "none"});
+  check_word("enc_norm", options.encoder_norm, {"none", "rms"});
   check_word("init", options.bottleneck_init, {"normal002", "trunc001", "zero_out", "orth"});
-  if (options.bottleneck_init == "orth" && (options.form != "linear" || options.skip != "both"))
-    throw std::invalid_argument("resbm init orth needs form linear and skip both");
+  if (options.bottleneck_init == "orth" &&
+      (options.form != "linear" || options.skip != "both" || options.encoder_norm != "none"))
+    throw std::invalid_argument("resbm init orth needs form linear, skip both and enc_norm none");
   if (options.rank.has_value() == options.ratio.has_value())
     throw std::invalid_argument("compression method \"resbm\" takes exactly one of rank and ratio");
   const int c = options.rank ? *options.rank

@@ -4,7 +4,7 @@
 //
 //   forward   z = T_c(x) + F_e(x)                 (N,c) sent        h = P_d(z) + F_d(z)                    section 2.1
 //   backward  g_z = T_c(g_h) + F_d'(z)^T g_h      (N,c) sent        g_x = P_d(g_z) + F_e'(x)^T g_z         section 2.2
-//   F         mlp: act(a W1^T) W2^T;  linear: a W^T; no biases
+//   F         mlp: act(a W1^T) W2^T;  linear: a W^T; no biases; with enc_norm rms F_e reads the RMSNorm of x (gain trained)
 //   bytes     N c w each way                                                                               section 3.3
 //
 // Sums with the identity are in S and rounded once to the wire; the receiver works with the rounded z (its products with z in the run's

@@ -76,6 +76,7 @@ void set_bottleneck(MethodOptions& method, const scenario::ResbmOptions& o) {
                            : o.init == Options::Init::trunc001 ? "trunc001"
                            : o.init == Options::Init::zero_out ? "zero_out"
                                                                : "orth";
+  method.encoder_norm = o.enc_norm;
   method.bottleneck_decay = o.weight_decay;
 }
 

@@ -152,11 +152,14 @@ void check_compression(const Scenario& scenario, Rules& rules) {
                     "at most the model's width");
   const auto* resbm = std::get_if<ResbmOptions>(&scenario.compression.pipeline.options);
   if (resbm == nullptr) return;
-  rules.require(
-      resbm->init != ResbmOptions::Init::orth ||
-          (resbm->form == ResbmOptions::Form::linear && resbm->skip == ResbmOptions::Skip::both),
-      "/compression/pipeline/init", {"/compression/pipeline/form", "/compression/pipeline/skip"},
-      "\"orth\" with another form or skip", "form \"linear\" with skip \"both\"");
+  rules.require(resbm->init != ResbmOptions::Init::orth ||
+                    (resbm->form == ResbmOptions::Form::linear &&
+                     resbm->skip == ResbmOptions::Skip::both && resbm->enc_norm == "none"),
+                "/compression/pipeline/init",
+                {"/compression/pipeline/form", "/compression/pipeline/skip",
+                 "/compression/pipeline/enc_norm"},
+                "\"orth\" with another form or skip, or with a norm",
+                "form \"linear\" with skip \"both\" and enc_norm \"none\"");
 }
 
 void check_override(const sim::NetworkConfig& network, size_t index, int ranks, Rules& rules) {

@@ -177,6 +177,7 @@ struct ResbmOptions {
   std::optional<int> hidden;  // m of the mlp; unset: max(4 c, 64)
   Act act = Act::silu;
   Skip skip = Skip::both;
+  std::string enc_norm = "none";  // or "rms"
   Init init = Init::normal002;
   bool weight_decay = true;  // of encoders and decoders
 };

@@ -95,13 +95,16 @@ Alternative<PipelineCompression> resbm_method() {
                               {"decoder", O::Skip::decoder},
                               {"none", O::Skip::none}}),
              "Which of encoder and decoder have the identity beside them.")
+      .field("enc_norm", option(&O::enc_norm), name_of({"none", "rms"}),
+             "Whether the encoder's learned part reads the activation or its RMSNorm.")
       .field("init", option(&O::init),
              one_of<O::Init>({{"normal002", O::Init::normal002},
                               {"trunc001", O::Init::trunc001},
                               {"zero_out", O::Init::zero_out},
                               {"orth", O::Init::orth}}),
              "Matrices at the start. `normal002`: N(0, 0.02). `trunc001`: truncated normal, 0.01. "
-             "`zero_out`: the last of each is 0. `orth` (form linear, skip both): the boundary is "
+             "`zero_out`: the last of each is 0. `orth` (form linear, skip both, no norm): the "
+             "boundary is "
              "an orthogonal projector.")
       .field("weight_decay", option(&O::weight_decay), boolean(),
              "Whether the optimizer's weight decay applies to encoders and decoders.")

@@ -68,6 +68,12 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"resbm", 3, "Relu", [](MethodOptions& o) { o.activation = Activation::relu; }},
         Case{"resbm", 3, "Gelu", [](MethodOptions& o) { o.activation = Activation::gelu; }},
         Case{"resbm", 3, "Linear", [](MethodOptions& o) { o.form = "linear"; }},
+        Case{"resbm", 3, "Norm", [](MethodOptions& o) { o.encoder_norm = "rms"; }},
+        Case{"resbm", 2, "LinearNorm",
+             [](MethodOptions& o) {
+               o.form = "linear";
+               o.encoder_norm = "rms";
+             }},
         Case{"resbm", 2, "EncoderSkip", [](MethodOptions& o) { o.skip = "encoder"; }},
         Case{"resbm", 2, "DecoderSkip", [](MethodOptions& o) { o.skip = "decoder"; }},
         Case{"resbm", 2, "NoSkip", [](MethodOptions& o) { o.skip = "none"; }}),

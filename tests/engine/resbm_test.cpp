@@ -236,9 +236,11 @@ TEST(Resbm, Invariant9AnOrthonormalStartIsAProjection) {
 }
 
 TEST(Resbm, Invariant10EachEndHasItsOwnParametersAndNoMore) {
-  for (const bool mlp : {true, false}) {
+  for (const auto& [mlp, norm] : {std::pair{true, false}, std::pair{false, false},
+                                  std::pair{true, true}, std::pair{false, true}}) {
     TrainingConfig c = tiny(4, "resbm", DType::f32);
     c.method.form = mlp ? "mlp" : "linear";
+    c.method.encoder_norm = norm ? "rms" : "none";
     Pipeline p(c, BackendKind::cpu);
     int64_t added = 0;
     for (int s = 0; s < 4; ++s)
@@ -249,7 +251,7 @@ TEST(Resbm, Invariant10EachEndHasItsOwnParametersAndNoMore) {
         EXPECT_EQ(q.name.find("encoder") != std::string::npos ? boundary : boundary + 1, s);
       }
     const int64_t d = c.shape.width, k = 4, m = 64;
-    EXPECT_EQ(added, 3 * (mlp ? 2 * m * (d + k) : 2 * d * k));
+    EXPECT_EQ(added, 3 * ((mlp ? 2 * m * (d + k) : 2 * d * k) + (norm ? d : 0)));
   }
 }
 
@@ -361,6 +363,25 @@ TEST(Resbm, OtherBoundariesBeginAfresh) {
   EXPECT_NE(encoder_after_load(narrow).size(), trained.size());
 }
 
+// The learned part sees x without its scale, the identity beside it does not.
+TEST(Resbm, TheNormIsOfTheLearnedPartAlone) {
+  for (const char* form : {"mlp", "linear"}) {
+    Boundary b(24, 5, DType::f64, [&](MethodOptions& o) {
+      o.form = form;
+      o.encoder_norm = "rms";
+    });
+    Values x = random_values(3 * 24, 8), larger = x;
+    for (double& v : larger) v *= 1000;
+    b.forward(x);
+    const Values small = b.message;
+    b.forward(larger);
+    for (size_t n = 0; n < 3; ++n)
+      for (size_t j = 0; j < 5; ++j)  // eps = 1e-5 beside a mean square of 1
+        EXPECT_NEAR(b.message[n * 5 + j] - larger[n * 24 + j], small[n * 5 + j] - x[n * 24 + j],
+                    2e-5);
+  }
+}
+
 TEST(Resbm, OptionsThatFitNothingAreRefused) {
   const auto refusal = [](const std::function<void(MethodOptions&)>& choose) -> std::string {
     TrainingConfig c = tiny(2, "resbm", DType::f32);
@@ -380,6 +401,8 @@ TEST(Resbm, OptionsThatFitNothingAreRefused) {
               HasSubstr("allowed: mlp, linear"));
   EXPECT_THAT(refusal([](MethodOptions& o) { o.bottleneck_init = "orth"; }),
               HasSubstr("needs form linear"));
+  EXPECT_THAT(refusal([](MethodOptions& o) { o.encoder_norm = "layer"; }),
+              HasSubstr("enc_norm is \"layer\"; allowed: none, rms"));
   EXPECT_EQ(refusal([](MethodOptions& o) { o.rank.reset(), o.ratio = 16; }), "accepted");
 }
 

@@ -112,7 +112,7 @@ inline std::vector<Json> canonical_documents() {
                      "checkpoint_every": 0, "keep_checkpoints": 2},
         "parallel": {"pipeline": 8, "context": 1, "data": 1, "schedule": "gpipe", "layers_per_stage": []},
         "compression": {"pipeline": {"method": "resbm", "wire": "fp32", "rank": 16, "form": "linear", "hidden": 96, "act": "gelu",
-                                     "skip": "encoder", "init": "zero_out", "weight_decay": false}},
+                                     "skip": "encoder", "enc_norm": "rms", "init": "zero_out", "weight_decay": false}},
         "network": {"model": "packet", "preset": "datacenter-100g", "seed": 0, "topology": "chain",
                     "links": {"bandwidth": "100Gbps", "latency": "10us", "jitter": "0ns", "bandwidth_jitter": 0.0,
                               "loss": 0.0, "queue": "auto", "mtu": "9000B"},
