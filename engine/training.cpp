@@ -59,6 +59,18 @@ int constrained_layers(const TrainingConfig& c) {
   return split_layers(c.shape.layers, c.pipeline, c.layers_per_stage).back().first;
 }
 
+std::string method_text(const TrainingConfig& c) {
+  const auto rank = make_method(c)->rank();
+  std::string text = c.method.method;
+  if (rank) {
+    text += text == "topk"          ? fmt::format(", {} entries a token", *rank)
+            : text == "column_mask" ? fmt::format(", {} columns", *rank)
+                                    : fmt::format(" rank {}", *rank);
+  }
+  if (c.method.backward) text += fmt::format(", gradients {}", c.method.backward->method);
+  return text;
+}
+
 ModelConstraint constraint_of(const TrainingConfig& c) { return make_method(c)->constraint(); }
 
 std::string boundaries_of(const TrainingConfig& c) {

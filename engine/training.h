@@ -62,6 +62,9 @@ std::unique_ptr<Method> make_method(const TrainingConfig& config);
 // before the last stage, whose output crosses a boundary.
 int constrained_layers(const TrainingConfig& config);
 
+// The method in a few words: "subspace rank 16", "topk, 8 entries a token", "none, gradients cast".
+std::string method_text(const TrainingConfig& config);
+
 // What the method holds the parameters to.
 ModelConstraint constraint_of(const TrainingConfig& config);
 

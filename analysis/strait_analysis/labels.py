@@ -86,15 +86,25 @@ def detail_text(details: dict[str, str]) -> str:
     return ", ".join(words)
 
 
+def _codec_text(options: dict) -> str:
+    text = options.get("method", "none")
+    for key, form in (("rank", "rank {}"), ("keep", "keep {}"), ("columns", "{} columns"), ("ratio", "{:g}×"), ("format", "{}"),
+                      ("bits", "int{}")):
+        if options.get(key) is not None:
+            return f"{text} {form.format(float(options[key]) if key == 'ratio' else options[key])}"
+    return text
+
+
 def method_text(scenario: dict) -> str:
-    """ "none", "subspace 8×", "subspace rank 40"; the axes of the grid that compress, joined by " + "."""
+    """ "none", "subspace 8×", "subspace rank 40", "none, gradients cast fp16"; the axes of the grid that compress, joined by " + "."""
     parts = []
     for axis, options in scenario.get("compression", {}).items():
-        text = options.get("method", "none")
-        if "rank" in options:
-            text += f" rank {options['rank']}"
-        elif "ratio" in options:
-            text += f" {float(options['ratio']):g}×"
+        if not isinstance(options, dict):
+            continue  # what is said of the whole model, as "match"
+        text = _codec_text(options)
+        backward = options.get("backward") or {}
+        if backward and _codec_text(backward) != text:
+            text += f", gradients {_codec_text(backward)}"
         if text != "none":
             parts.append(text if axis == "pipeline" else f"{axis} {text}")
     return " + ".join(parts) or "none"

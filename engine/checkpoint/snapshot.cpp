@@ -15,6 +15,10 @@ std::vector<std::byte> to_host(Backend& ops, const Tensor& t) {
   return host;
 }
 
+bool of_another_size(const std::optional<ParameterState>& state, const Buffer& b) {
+  return state && !(state->shape == b.shape);
+}
+
 }  // namespace
 
 void Snapshot::add(std::vector<ParameterState> of_rank) {
@@ -64,7 +68,9 @@ void load_parameters(Backend& ops, ParameterList& parameters, const ParameterSou
     return state;
   };
   for (Buffer& b : parameters.buffers())
-    if (b.saved) give(b.name, b.value);
+    // Of another size: a phase has other codebooks, say. Both ends of a boundary then begin afresh.
+    if (b.saved && (moments || !b.moment) && !of_another_size(source(b.name), b))
+      give(b.name, b.value);
   for (Parameter& p : parameters.parameters()) {
     const std::optional<ParameterState> state = give(p.name, p.master);
     if (!state) continue;

@@ -51,9 +51,10 @@ class FactorisedAnchors final : public Anchors {
   }
   void add_product(Context& ctx, Tensor product, Tensor dz, Tensor ids, double sign) override {
     ArenaScope scope(ctx.scratch);
-    Tensor inner = ctx.scratch.take({e_->shape[1], dz.size(1)}, dz.dtype);
+    // In S: this is one side of a difference of two that are close.
+    Tensor inner = ctx.scratch.take({e_->shape[1], dz.size(1)}, product.dtype);
     ctx.ops.matmul(inner, rows(ctx, ids, sign), true, dz, false, false);
-    ctx.ops.matmul(product, p_->value, true, inner, false, true);
+    ctx.ops.matmul(product, in_dtype(ctx, p_->value, product.dtype), true, inner, false, true);
   }
 
  private:
@@ -119,21 +120,21 @@ Initialiser orthonormal_rows(uint64_t seed, const std::string& name, int64_t ran
 Initialiser from_token_embedding(const MethodContext& c, int64_t rank, const Initialiser& rows) {
   return [seed = c.seed, V = int64_t{c.shape.vocabulary}, d = int64_t{c.shape.width}, rank,
           rows](std::vector<double>& e) {
-    std::vector<double> w(static_cast<size_t>(V * d));
-    normal(seed, "model.embed_tokens.weight", 0.02)(w);
-    if (!rows) {
-      e = w;
-      return;
-    }
-    std::vector<double> p(static_cast<size_t>(rank * d));
+    if (!rows) return normal(seed, "model.embed_tokens.weight", 0.02)(e);
+    std::vector<double> p(static_cast<size_t>(rank * d)), w(static_cast<size_t>(d));
     rows(p);
-    for (int64_t t = 0; t < V; ++t)
+    const Philox rng{seed};
+    const uint64_t stream = hash_name("model.embed_tokens.weight");
+    for (int64_t t = 0; t < V; ++t) {  // a row at a time: the whole table may not fit
+      for (int64_t i = 0; i < d; ++i)
+        w[static_cast<size_t>(i)] = 0.02 * normal_at(rng, stream, static_cast<uint64_t>(t * d + i));
       for (int64_t j = 0; j < rank; ++j) {
         double sum = 0;
         for (int64_t i = 0; i < d; ++i)
-          sum += w[static_cast<size_t>(t * d + i)] * p[static_cast<size_t>(j * d + i)];
+          sum += w[static_cast<size_t>(i)] * p[static_cast<size_t>(j * d + i)];
         e[static_cast<size_t>(t * rank + j)] = sum;
       }
+    }
   };
 }
 

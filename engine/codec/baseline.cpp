@@ -82,8 +82,9 @@ struct Direction {
   }
   std::string text() const {
     const DirectionOptions& o = options;
-    return fmt::format("{} {} {} {} {} {} {} {} {} {}", o.method, name_of(o.wire), size, o.format,
-                       o.bits, o.scale, o.group, o.rounding, o.error_feedback, o.refresh);
+    return fmt::format("{} {} {} {} {} {} {} {} {} {} {}", o.method, name_of(o.wire), size,
+                       o.format, o.bits, o.scale, o.group, o.rounding, o.error_feedback, o.refresh,
+                       adjoint);
   }
 };
 

@@ -37,12 +37,13 @@ class MaplCodec final : public Codec {
     const DType s = statistics_of(compute_);
     const Initialiser orthonormal =
         random_orthonormal(o.basis_seed, fmt::format("boundaries.{}.projector", boundary), d_, r_);
-    a_ = learns() ? c.parameters.declare_state(name + ".projector", {d_, r_}, s, orthonormal)
-                  : c.parameters.declare_constant(name + ".projector", {d_, r_}, s, orthonormal);
-    if (learns()) {
+    // A state also where it is frozen: a phase may freeze what was learned.
+    a_ = c.parameters.declare_state(name + ".projector", {d_, r_}, s, orthonormal);
+    if (sums_gradient())
       gradient_ = c.parameters.declare_sum(name + ".projector_gradient", {d_, r_}, s);
-      if (sender_ || o_.gradient == "mirror")
-        momentum_ = c.parameters.declare_state(name + ".momentum", {d_, r_}, s, zeros());
+    if (learns() && (sender_ || o_.gradient == "mirror")) {
+      momentum_ = c.parameters.declare_state(name + ".momentum", {d_, r_}, s, zeros());
+      momentum_->moment = true;
     }
     anchors_ = make_anchors(c, o_.anchors, o.basis_seed, rank, boundary, end);
     if (o_.vq.on)
@@ -130,7 +131,7 @@ class MaplCodec final : public Codec {
       const Message m = link.receive(kProjector);
       link.compute([&] { ctx.ops.cast(a_->value, m.section(0)); });
     }
-    link.compute([&] { ctx.ops.fill(gradient_->value, 0.0); });
+    if (sums_gradient()) link.compute([&] { ctx.ops.fill(gradient_->value, 0.0); });
     version_ = static_cast<uint64_t>(end.step);
   }
 
@@ -169,9 +170,14 @@ class MaplCodec final : public Codec {
   uint64_t handshake(Backend& ops) const override {
     const uint64_t sizes = static_cast<uint64_t>(r_) << 24 | static_cast<uint64_t>(ids_) << 16 |
                            static_cast<uint64_t>(compute_) << 8 | static_cast<uint64_t>(wire_);
-    uint64_t hash = hash_tensor(
-        ops, a_->value,
-        hash_name(fmt::format("mapl {} {} {}", o_.projector, o_.gradient, sends_ids()), sizes));
+    const SpelOptions& spel = o_.spel;
+    uint64_t hash =
+        hash_tensor(ops, a_->value,
+                    hash_name(fmt::format("mapl {} {} {} {} {} {} {} {}", o_.projector, o_.gradient,
+                                          sends_ids(), o_.lr_mult, spel.beta, spel.momentum,
+                                          spel.transport, spel.retraction),
+                              sizes));
+    if (learns() && o_.gradient == "mirror") hash = hash_tensor(ops, momentum_->value, hash);
     if (forward_vq_) hash = forward_vq_->hash(ops, hash);
     if (backward_vq_) hash = backward_vq_->hash(ops, hash);
     return hash;
@@ -337,13 +343,10 @@ class MaplMethod final : public Method {
   }
   std::string boundaries() const override {
     const AnchorOptions& a = o_.mapl.anchors;
-    const ResidualVqOptions& v = o_.mapl.vq;
-    std::string text =
-        fmt::format("mapl {} {} {}, anchors {} {} {}, seed {}", rank_, o_.mapl.projector,
-                    o_.mapl.gradient, a.kind, a.rank.value_or(rank_), a.tables, o_.basis_seed);
-    if (v.on)
-      text += fmt::format(", vq {} {} {} {} {}", v.groups, v.codes, v.rounds, v.share_rounds,
-                          v.backward);
+    std::string text = fmt::format("mapl {}, anchors {} {} {}, seed {}", rank_, a.kind,
+                                   a.rank.value_or(rank_), a.tables, o_.basis_seed);
+    // Both ends must go on with the same momentum, which only one of them has otherwise.
+    if (o_.mapl.gradient == "mirror") text += ", mirror";
     return text;
   }
 

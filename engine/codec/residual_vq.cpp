@@ -110,17 +110,21 @@ Tensor ResidualVq::live(Context& ctx, int book, const std::vector<int32_t>& ids)
   return y;
 }
 
-// The codebook as the wire rounds latents of this batch, evenly spaced: what the first message brings whole.
+// The codebook as the wire rounds latents of this batch, evenly spaced: what the first message brings whole. Every book has rows of its
+// own: what a row has left where it was a code of the book before is nothing.
 void ResidualVq::begin(Context& ctx, int book, Tensor residual, Tensor codes) {
   ArenaScope scope(ctx.scratch);
   std::vector<int32_t> rows(static_cast<size_t>(o_.codes));
   for (int k = 0; k < o_.codes; ++k)
-    rows[static_cast<size_t>(k)] = static_cast<int32_t>(k * residual.size(0) / o_.codes);
+    rows[static_cast<size_t>(k)] =
+        static_cast<int32_t>((k * residual.size(0) + book * residual.size(0) / books()) / o_.codes);
   ctx.ops.gather_rows(slab(sums_, book), residual, upload(ctx, rows));
-  ctx.ops.fill(slab(counts_, book), 1.0);
   const Tensor out = codes.slice(0, int64_t{book} * o_.codes, o_.codes);
   ctx.ops.cast(out, slab(sums_, book));
   ctx.ops.cast(slab(codes_, book), out);
+  // Of no weight: what this message does not use begins anew with it.
+  ctx.ops.fill(slab(counts_, book), o_.threshold);
+  ctx.ops.scale(slab(sums_, book), o_.threshold);
 }
 
 void ResidualVq::learn(Context& ctx, const Frame& frame, int book, Tensor residual, Tensor index) {
@@ -191,11 +195,11 @@ void ResidualVq::decode(Context& ctx, const Frame& frame, Tensor q, Tensor codes
 }
 
 uint64_t ResidualVq::hash(Backend& ops, uint64_t seed) const {
-  return hash_tensor(
-      ops, codes_->value,
-      hash_name(fmt::format("vq {} {} {} {} {} {} {}", o_.groups, o_.codes, o_.rounds,
-                            o_.share_rounds, sync_codes_, o_.sync, o_.fixed_order),
-                seed));
+  return hash_tensor(ops, codes_->value,
+                     hash_name(fmt::format("vq {} {} {} {} {} {} {} {} {} {}", o_.groups, o_.codes,
+                                           o_.rounds, o_.share_rounds, sync_codes_, o_.sync,
+                                           o_.fixed_order, seed_, microbatches_, first_step_),
+                               seed));
 }
 
 std::pair<uint64_t, uint64_t> ResidualVq::expected_bytes(int64_t rows) const {

@@ -32,6 +32,7 @@ class Motion final : public BasisMotion {
     if (end == BoundaryEnd::sender || boundary + 1 != c.boundaries) return;
     y_ = c.parameters.declare_state("subspace.Y", basis->shape, basis->dtype, zeros());
     e_ = c.parameters.declare_state("subspace.e", {1}, DType::f64, zeros());
+    y_->moment = e_->moment = true;
   }
 
   uint64_t version(Backend& ops) const override {

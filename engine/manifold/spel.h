@@ -21,7 +21,7 @@ struct SpelOptions {
   std::string momentum = "tangent_accumulate";
   bool transport = false;  // m is projected onto the tangent space at the new A
   std::string retraction =
-      "ns_quintic";  // "ns_quintic" (2 steps), "polar_express" (8 steps), "qr" (Cholesky QR)
+      "ns_quintic";  // "ns_quintic" (2 steps; polar_express where alpha > 0.1), "polar_express" (8 steps), "qr" (Cholesky QR)
 };
 
 // a, m (d,r) S; g (d,r) S is overwritten. g = 0 and m = 0 leave a as it is up to the rounding of its retraction.

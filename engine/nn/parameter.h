@@ -67,6 +67,7 @@ struct Buffer {
   DType dtype = DType::f32;
   Initialiser init;
   bool saved = false;
+  bool moment = false;  // of an update rule: begins afresh where the optimizer does
   Tensor value;
 };
 

@@ -71,11 +71,15 @@ void print_start(const TrainingJob& job, const fs::path& directory) {
                conversion_text(job.start->constraint, job.start_method, c));
   for (size_t i = 1; i < job.phases.size(); ++i) {
     const TrainingConfig &before = job.phases[i - 1].config, &after = job.phases[i].config;
-    fmt::print("from step {:<8}{}{}\n", after.first_step,
+    const std::string own = boundaries_of(after);
+    const bool afresh =
+        before.method.method == after.method.method && !own.empty() && own != boundaries_of(before);
+    fmt::print("from step {:<8}{}{}{}\n", after.first_step,
                job.scenario.training.phases[i - 1].set.dump(),
-               conversion_text(constraint_of(before), before.method.method, after));
+               conversion_text(constraint_of(before), before.method.method, after),
+               afresh ? " (what boundaries have of their own begins afresh: " + own + ")" : "");
   }
-  fmt::print("boundaries        {}, {} a step, wire ratio {:.2f}x\n", c.method.method,
+  fmt::print("boundaries        {}, {} a step, wire ratio {:.2f}x\n", method_text(c),
              bytes_text(static_cast<double>(b.all())), b.combined().wire_ratio());
   if (job.scenario.network.model != sim::NetworkModel::packet) return;
   const double packet = predict_packet_seconds(job.scenario, job.plan.step);
@@ -97,9 +101,7 @@ void print_start(const TrainingJob& job, const fs::path& directory) {
 std::string methods_of(const TrainingJob& job) {
   std::vector<std::string> names;
   for (const TrainingPhase& phase : job.phases) {
-    const TrainingConfig& c = phase.config;
-    const auto rank = make_method(c)->rank();
-    std::string name = c.method.method + (rank ? fmt::format(" rank {}", *rank) : "");
+    std::string name = method_text(phase.config);
     if (names.empty() || names.back() != name) names.push_back(std::move(name));
   }
   return fmt::format("{}", fmt::join(names, " > "));

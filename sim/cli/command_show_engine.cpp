@@ -70,13 +70,12 @@ void print_memory(const scenario::Scenario& s, const TrainingConfig& config, con
              problem.empty() ? "" : "\n                  DOES NOT FIT: " + problem);
 }
 
-// "rank 12 of 256, for ratio 20", "" for a method without one.
-std::string rank_text(const TrainingConfig& config) {
-  const auto rank = make_method(config)->rank();
-  if (!rank) return "";
-  return fmt::format(
-      ", rank {} of {}{}", *rank, config.shape.width,
-      config.method.ratio ? fmt::format(", for ratio {}", *config.method.ratio) : "");
+// ", for ratio 20, of width 256", "" for a method without a size.
+std::string ratio_text(const TrainingConfig& config) {
+  if (!make_method(config)->rank()) return "";
+  return fmt::format("{}, of width {}",
+                     config.method.ratio ? fmt::format(", for ratio {}", *config.method.ratio) : "",
+                     config.shape.width);
 }
 
 // ", 2 of 8 layers full rank" where the method constrains the others.
@@ -90,7 +89,7 @@ std::string full_rank_text(const TrainingConfig& config) {
 void print_bytes(const TrainingConfig& config, const record::StepLog& step) {
   const StepBytes b = bytes_of(step);
   const auto text = [](uint64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
-  fmt::print("\nmethod            {}{}{}\n", config.method.method, rank_text(config),
+  fmt::print("\nmethod            {}{}{}\n", method_text(config), ratio_text(config),
              full_rank_text(config));
   fmt::print("bytes per step    forward {}, backward {}, sync {}\n", text(b.forward.payload),
              text(b.backward.payload), text(b.sync()));

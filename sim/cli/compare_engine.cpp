@@ -137,9 +137,8 @@ std::vector<ComparisonRow> compare(const fs::path& run, const scenario::Scenario
   std::vector<ComparisonRow> rows = {own};
   if (s.output.compare_networks.empty()) return rows;
   for (const std::string& preset : s.output.compare_networks) {
-    rows.push_back(
-        replay(run, run / "compare" / fmt::format("{}-{}", s.compression.pipeline.method(), preset),
-               on_network(s, preset), config.steps));
+    rows.push_back(replay(run, run / "compare" / fmt::format("own-{}", preset),
+                          on_network(s, preset), config.steps));
     rows.back().method = own.method;
   }
   // Of the uncompressed form nothing is measured: it is not computed.

@@ -2,6 +2,8 @@
 
 #include "sim/cli/commands.h"
 #ifdef STRAIT_WITH_ENGINE
+#include <fmt/format.h>
+
 #include <stdexcept>
 
 #include "sim/cli/engine_bridge.h"
@@ -22,7 +24,18 @@ scenario::Scenario with_shape(scenario::Scenario scenario,
     // An unstated vocabulary is the tokenizer's: what depends on it is checked where that is known.
     scenario::Scenario checked = scenario;
     if (!checked.model.vocabulary) checked.compression.match = scenario::Match::none;
-    to_training(checked, checked.model.preset.empty() ? 1 : 0);
+    const int vocabulary = checked.model.preset.empty() ? 1 : 0;
+    to_training(checked, vocabulary);
+    for (size_t i = 0; i < checked.training.phases.size(); ++i) {
+      scenario::Result phase = scenario::phase_scenario(checked, i + 1);
+      if (!phase.ok()) continue;  // the scenario's own rules, told where phases are checked
+      if (!scenario::resolve_model(*phase.scenario, resolve_shape, file).empty()) continue;
+      try {
+        to_training(*phase.scenario, vocabulary);
+      } catch (const std::invalid_argument& e) {
+        throw WrongInput{fmt::format("{}: /training/phases/{}: {}", file, i, e.what())};
+      }
+    }
   } catch (const std::invalid_argument& e) {
     throw WrongInput{file + ": " + e.what()};
   }

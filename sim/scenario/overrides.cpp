@@ -134,6 +134,8 @@ void drop_replaced(Json& object, const Path& path, const Place& place, const Jso
     for (const char* decided : {"layers", "width", "heads", "kv_heads", "head_width", "ffn_width",
                                 "rope_theta", "norm_eps"})
       object.erase(decided);
+  // What a method does with gradients is part of it: "none" is the uncompressed one.
+  if (path == Path{"compression", "pipeline", "method"}) object.erase("backward");
   for (const auto& parent : place.parents) {
     const Json& schema = parent->find(key) == nullptr ? Json() : parent->find(key)->kind.schema;
     if (!schema.contains("const") || schema["const"] != value) continue;
@@ -207,7 +209,11 @@ void apply_overrides(Document& document, std::span<const std::string> assignment
   std::vector<Assignment> parsed;
   for (const std::string& text : assignments)
     if (auto assignment = split(text, problems)) parsed.push_back(std::move(*assignment));
-  std::stable_partition(parsed.begin(), parsed.end(), is_selector);
+  // What decides more comes first.
+  const auto selectors = std::stable_partition(parsed.begin(), parsed.end(), is_selector);
+  std::stable_sort(parsed.begin(), selectors, [](const Assignment& a, const Assignment& b) {
+    return a.path.size() < b.path.size();
+  });
   for (const Assignment& assignment : parsed)
     if (const auto place = find_place(assignment, root, problems))
       apply(document, assignment, *place, problems);

@@ -15,7 +15,7 @@ Alternative<PipelineCompression> subspace_method() {
       "subspace",
       "Method `subspace` (Subspace Networks): what blocks add to the residual stream lies in a "
       "subspace, so that each token crosses a boundary as `rank` numbers, and its id on the way "
-      "forward. The last stage is full rank.");
+      "forward. The last stage is full rank, if `full_rank_layers` does not say otherwise.");
   result.table
       .field("ratio", option(&SubspaceOptions::ratio), number({1, 1e6}),
              "Wanted wire ratio over both directions, ids counted; the rank that comes closest is "

@@ -90,7 +90,8 @@ Kind<OptimizerGroup> group_kind(const std::string& name, bool of_matrices) {
       .field("optimizer", &OptimizerGroup::optimizer,
              one_of<UpdateRule>(of_matrices ? update_rules
                                             : std::vector<Choice<UpdateRule>>{update_rules[0]}),
-             "The update rule.", {.absent = "adamw; with muon, muon for matrix and bottleneck"})
+             "The update rule.",
+             {.absent = "the optimizer's rule in matrix and bottleneck, adamw in the others"})
       .field("lr", &OptimizerGroup::lr, number({0, 1000, true, false}),
              "The peak learning rate; same schedule.", {.absent = "that of the update rule"})
       .field("weight_decay", &OptimizerGroup::weight_decay, number({0, 1000}),

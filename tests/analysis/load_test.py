@@ -14,7 +14,19 @@ sys.path.insert(0, str(SOURCE / "analysis"))
 
 import synthetic  # noqa: E402
 from strait_analysis import InputError, load_run, load_sweep, quantities  # noqa: E402
+from strait_analysis.labels import method_text  # noqa: E402
 from strait_analysis.style import Look  # noqa: E402
+
+
+class MethodTexts(unittest.TestCase):
+    def test_they_name_what_crosses_in_both_directions(self):
+        def text(**compression):
+            return method_text({"compression": compression})
+        self.assertEqual(text(pipeline={"method": "subspace", "ratio": 8}), "subspace 8×")
+        self.assertEqual(text(pipeline={"method": "topk", "keep": 4}), "topk keep 4")
+        self.assertEqual(text(pipeline={"method": "none", "backward": {"method": "quantize", "bits": 4}}), "none, gradients quantize int4")
+        self.assertEqual(text(pipeline={"method": "cast", "format": "fp16"}, match="parameters", match_multiple=1, ffn_width=6303), "cast fp16")
+        self.assertEqual(text(pipeline={"method": "none"}, match="none"), "none")
 
 
 class Directories(unittest.TestCase):

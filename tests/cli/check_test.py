@@ -266,7 +266,7 @@ class Sizes(Case):
             name, _, figure = line.partition(" ")
             if line.startswith(("parameters ", "FLOPs")):
                 self.assertIn("; uncompressed " + line[18:].removesuffix(" trained"), shown)
-        self.assertIn("method            subspace, rank 5 of 32, for ratio 6", shown)
+        self.assertIn("method            subspace rank 5, for ratio 6, of width 32", shown)
         # fp32: 128 B a token against 5 * 4 + 2 and 5 * 4.
         self.assertIn("forward 5.82x, backward 6.40x", shown)
         self.assertIn("wire ratio        1.00x with sync, forward 1.00x", plain)

@@ -433,6 +433,39 @@ TEST(Mapl, Invariant16BothEndsHoldTheSameProjector) {
   }
 }
 
+// Longer steps than the quintic bears, as a large lr_mult makes them.
+TEST(Mapl, ALongStepStaysOnTheManifold) {
+  Manifold f(BackendKind::cpu, DType::f32);
+  Context ctx = f.context();
+  Tensor a = f.on_manifold(24, 6, 1), m = f.matrix(24, 6, 2, 0), g = f.matrix(24, 6, 3);
+  for (int step = 0; step < 20; ++step) {
+    f.ops().random_normal(g, Philox{9}, static_cast<uint64_t>(step), 1.0);
+    spel_step(ctx, a, m, g, 0.6, {});
+    EXPECT_LT(f.orthonormality_error(a), 5e-6);
+  }
+}
+
+// A phase may freeze what was learned, or quantise it; tables and projectors go on.
+TEST(Mapl, APhaseGoesOnWithTheProjector) {
+  TrainingConfig learn = tiny_run(3, "mapl", DType::f32, 4, 1), freeze = learn, quantise = learn;
+  learn.evaluate_every = freeze.evaluate_every = quantise.evaluate_every = 0;
+  freeze.first_step = quantise.first_step = 3;
+  freeze.tokens_before = quantise.tokens_before = 2 * 4 * 9;
+  freeze.method.mapl.projector = "frozen";
+  quantise.method.mapl.vq = {.on = true, .groups = 2, .codes = 6};
+  const HashedTokens tokens(learn.shape);
+  const auto state = [](const Outcome& o, size_t snapshot) {
+    const ParameterState* p = o.snapshots.at(snapshot).find("boundaries.0.receiver.projector");
+    return p == nullptr ? std::vector<std::byte>{} : p->master;
+  };
+  const Outcome frozen = run({{learn, &tokens}, {freeze, &tokens}}, {.checkpoint_every = 2});
+  EXPECT_FALSE(state(frozen, 0).empty());
+  EXPECT_EQ(state(frozen, 0), state(frozen, 1));
+  const Outcome coded = run({{learn, &tokens}, {quantise, &tokens}}, {.checkpoint_every = 2});
+  EXPECT_EQ(coded.steps.size(), 4u);
+  EXPECT_LT(std::abs(coded.steps[2].loss - frozen.steps[2].loss), 0.5);
+}
+
 TEST(Mapl, WrongOptionsAreRefused) {
   const auto refused = [](void (*choose)(MethodOptions&), const char* text) {
     TrainingConfig c = tiny(3, "mapl", DType::f32);

@@ -120,6 +120,24 @@ TEST(ResidualVq, Invariant9TheErrorFallsWithTheRoundsWhereCodeZeroIsZero) {
   EXPECT_LT(before, 1);
 }
 
+// What the rows of the first book leave is nothing: later books must be made of others.
+TEST(ResidualVq, TheFirstMessageBringsCodesForEveryRound) {
+  Values errors;
+  for (int rounds : {1, 2, 3}) {
+    Ends e(small(8, rounds), DType::f32, DType::f32, 8, 96);
+    const Values z = e.latents(1);
+    errors.push_back(error(e.cross(1, 0, z, true).first, z));
+    const Values codes = e.codes(rounds - 1);
+    std::set<Values> rows;
+    for (size_t k = 0; k < 8; ++k)
+      rows.insert(Values(codes.begin() + static_cast<std::ptrdiff_t>(8 * k),
+                         codes.begin() + static_cast<std::ptrdiff_t>(8 * k + 8)));
+    EXPECT_EQ(rows.size(), 8u) << rounds;
+  }
+  EXPECT_LT(errors[1], 0.9 * errors[0]);
+  EXPECT_LT(errors[2], 0.9 * errors[1]);
+}
+
 TEST(ResidualVq, Invariant9ACodeIsReproducedExactly) {
   Ends e(small(6, 1), DType::f64, DType::f64, 8, 6);
   const Values z = e.codes(0);  // six codes, six tokens

@@ -110,6 +110,18 @@ TEST(Set, AMethodDropsTheOptionsItDoesNotHave) {
             Json::parse(R"({"method": "subspace", "ratio": 4})"));
 }
 
+// A method, "none" among them, says what becomes of the gradients, too, unless they are given beside it in any order.
+TEST(Set, AMethodIsThatOfBothDirections) {
+  const std::string coded =
+      R"({"compression": {"pipeline": {"method": "none", "backward": {"method": "quantize", "bits": 4}}}})";
+  EXPECT_EQ(overridden(coded, {"compression.pipeline.method=none"})["compression"]["pipeline"],
+            Json::parse(R"({"method": "none"})"));
+  EXPECT_EQ(overridden(coded, {"compression.pipeline.backward.method=cast",
+                               "compression.pipeline.method=topk",
+                               "compression.pipeline.keep=4"})["compression"]["pipeline"],
+            Json::parse(R"({"method": "topk", "backward": {"method": "cast"}, "keep": 4})"));
+}
+
 TEST(Set, NamesTheNearestKey) {
   EXPECT_THAT(refused("{}", {"network.links.bandwith=80Mbps"}),
               testing::AllOf(HasSubstr("--set \"network.links.bandwith=80Mbps\""),
