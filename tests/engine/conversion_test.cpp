@@ -19,13 +19,13 @@ using ::testing::HasSubstr;
 
 std::vector<double> doubles(const std::vector<std::byte>& bytes) {
   std::vector<double> v(bytes.size() / sizeof(double));
-  std::memcpy(v.data(), bytes.data(), bytes.size());
+  if (!v.empty()) std::memcpy(v.data(), bytes.data(), bytes.size());
   return v;
 }
 
 std::vector<std::byte> bytes(const std::vector<double>& v) {
   std::vector<std::byte> b(v.size() * sizeof(double));
-  std::memcpy(b.data(), v.data(), b.size());
+  if (!b.empty()) std::memcpy(b.data(), v.data(), b.size());
   return b;
 }
 
