@@ -102,8 +102,11 @@ TEST_P(DeviceTraining, BooksTheSameOpsInEveryStep) {
           all.push_back(compute->ops);
       return all;
     };
-    EXPECT_EQ(ops_of(1), ops_of(0)) << r;
-    EXPECT_EQ(ops_of(2), ops_of(0)) << r;
+    // The first message of quantised latents makes their codebooks.
+    if (std::get<0>(GetParam()) != "mapl+vq") {
+      EXPECT_EQ(ops_of(1), ops_of(0)) << r;
+    }
+    EXPECT_EQ(ops_of(2), ops_of(1)) << r;
   }
 }
 
