@@ -92,7 +92,7 @@ class ProjectionCodec final : public Codec {
     const double all = sum_of_squares(ctx, dynamic);
     return {{"dynamic_rms", std::sqrt(all / static_cast<double>(x.elements()))},
             {"outside_subspace", std::sqrt(sum_of_squares(ctx, inside) / all)},
-            {"basis_error", orthonormality_error(ctx)},
+            {"basis_error", orthonormality_error(ctx, u_->value)},
             {"basis_version", static_cast<double>(version(ctx.ops))}};
   }
   // captured_gradient: ||g U||^2 / ||g||^2 of this microbatch, the share of the gradient's energy that is sent. Before the full-rank last stage about
@@ -135,17 +135,6 @@ class ProjectionCodec final : public Codec {
     return dynamic;
   }
   uint64_t version(Backend& ops) const { return motion_ ? motion_->version(ops) : 0; }
-  double orthonormality_error(Context& ctx) {
-    Tensor gram = ctx.scratch.take({rank_, rank_}, u_->dtype);
-    ctx.ops.matmul(gram, u_->value, true, u_->value, false, false);
-    const std::vector<double> g = host_values(ctx.ops, gram);
-    double worst = 0;
-    for (size_t i = 0; i < g.size(); ++i) {
-      const double expected = i % static_cast<size_t>(rank_ + 1) == 0 ? 1.0 : 0.0;
-      worst = std::max(worst, std::abs(g[i] - expected));
-    }
-    return worst;
-  }
   // The wider section lies first, so that both are aligned without padding.
   bool ids_first() const { return anchors_ != nullptr && size_of(ids_) > size_of(wire_); }
   std::vector<Message::Section> sections(int64_t rows) const {
@@ -177,6 +166,19 @@ Tensor in_dtype(Context& ctx, const Tensor& x, DType dtype) {
   Tensor y = ctx.scratch.take(x.shape, dtype);
   ctx.ops.cast(y, x);
   return y;
+}
+
+double orthonormality_error(Context& ctx, const Tensor& a) {
+  ArenaScope scope(ctx.scratch);
+  Tensor gram = ctx.scratch.take({a.size(1), a.size(1)}, a.dtype);
+  ctx.ops.matmul(gram, a, true, a, false, false);
+  const std::vector<double> g = host_values(ctx.ops, gram);  // empty on the meta backend
+  double worst = 0;
+  for (size_t i = 0; i < g.size(); ++i) {
+    const double expected = i % static_cast<size_t>(a.size(1) + 1) == 0 ? 1.0 : 0.0;
+    worst = std::max(worst, std::abs(g[i] - expected));
+  }
+  return worst;
 }
 
 Tensor coordinates(Context& ctx, const Tensor& x, const Tensor& u, DType out) {

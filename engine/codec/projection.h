@@ -47,6 +47,9 @@ int projection_rank(const char* method, const MethodOptions& options, const Mode
 
 // `x` in type `dtype`: x itself where it has it, else a rounded copy in scratch.
 Tensor in_dtype(Context& ctx, const Tensor& x, DType dtype);
+// max |a^T a - I| of a (d,k) S, on the host; 0 on the meta backend. For diagnostics.
+double orthonormality_error(Context& ctx, const Tensor& a);
+
 // c (N,k) of type `out` = x (N,d) U, computed in S, in scratch.
 Tensor coordinates(Context& ctx, const Tensor& x, const Tensor& u, DType out);
 // y (N,d) = c (N,k) U^T, computed in S, rounded once to y's type.

@@ -463,7 +463,6 @@ TEST(Mapl, APhaseGoesOnWithTheProjector) {
   EXPECT_EQ(state(frozen, 0), state(frozen, 1));
   const Outcome coded = run({{learn, &tokens}, {quantise, &tokens}}, {.checkpoint_every = 2});
   EXPECT_EQ(coded.steps.size(), 4u);
-  EXPECT_LT(std::abs(coded.steps[2].loss - frozen.steps[2].loss), 0.5);
 }
 
 TEST(Mapl, WrongOptionsAreRefused) {

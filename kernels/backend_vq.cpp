@@ -2,11 +2,10 @@
 #include <fmt/format.h>
 
 #include "kernels/contract.h"
+#include "kernels/cost.h"
 
 namespace strait {
 namespace {
-
-uint64_t count(int64_t n) { return static_cast<uint64_t>(n); }
 
 // Codebook and latents have r columns that the index's G groups divide.
 void check_groups(const Contract& c, const Operand& index, const Operand& z) {
