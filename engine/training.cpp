@@ -62,6 +62,7 @@ int constrained_layers(const TrainingConfig& c) {
 std::string method_text(const TrainingConfig& c) {
   const auto rank = make_method(c)->rank();
   std::string text = c.method.method;
+  if (text == "mapl" && c.method.mapl.vq.on) text += " vq";
   if (rank) {
     text += text == "topk"          ? fmt::format(", {} entries a token", *rank)
             : text == "column_mask" ? fmt::format(", {} columns", *rank)

@@ -87,7 +87,7 @@ def detail_text(details: dict[str, str]) -> str:
 
 
 def _codec_text(options: dict) -> str:
-    text = options.get("method", "none")
+    text = options.get("method", "none") + (" vq" if options.get("vq") else "")
     for key, form in (("rank", "rank {}"), ("keep", "keep {}"), ("columns", "{} columns"), ("ratio", "{:g}×"), ("format", "{}"),
                       ("bits", "int{}")):
         if options.get(key) is not None:

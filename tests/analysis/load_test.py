@@ -24,6 +24,7 @@ class MethodTexts(unittest.TestCase):
             return method_text({"compression": compression})
         self.assertEqual(text(pipeline={"method": "subspace", "ratio": 8}), "subspace 8×")
         self.assertEqual(text(pipeline={"method": "topk", "keep": 4}), "topk keep 4")
+        self.assertEqual(text(pipeline={"method": "mapl", "rank": 64, "vq": {"rounds": 4}}), "mapl vq rank 64")
         self.assertEqual(text(pipeline={"method": "none", "backward": {"method": "quantize", "bits": 4}}), "none, gradients quantize int4")
         self.assertEqual(text(pipeline={"method": "cast", "format": "fp16"}, match="parameters", match_multiple=1, ffn_width=6303), "cast fp16")
         self.assertEqual(text(pipeline={"method": "none"}, match="none"), "none")
