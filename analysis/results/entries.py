@@ -72,8 +72,8 @@ def _entry(label: str, points: list[Point]) -> Entry:
     for point, f in zip(points, figures):
         seed, network = int(point.axes["seed"]), value_at(point.written, "network.preset", "")
         entry.seeds.add(seed)
-        if math.isfinite(f["final_validation_loss"]):
-            entry.losses[seed] = f["final_validation_loss"]
+        if math.isfinite(f["final_validation_loss"]) and entry.losses.setdefault(seed, f["final_validation_loss"]) != f["final_validation_loss"]:
+            raise InputError(f"{point.name}: another loss than on another network: \"{label}\" names two trainings")
         steps.setdefault(network, []).append(f["mean_step_s"])
         for name in filter(is_target_column, point.row):
             times = entry.times.setdefault((network, float(name[len("time_to_"):-len("_s")])), [])

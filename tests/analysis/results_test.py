@@ -140,6 +140,10 @@ class Orders(Folder):
         self.assertEqual(ratio_class(self.entries["mapl 8x"], [4.0, 8.0]), 8.0)
         self.assertTrue(math.isnan(ratio_class(self.entries["none"], [4.0, 8.0])))
 
+    def test_a_label_that_names_two_trainings_is_refused(self):
+        with self.assertRaisesRegex(InputError, '"none" names two trainings'):
+            entries_of(self.folder / "rates")  # the rate is an axis of its own there
+
     def test_losses_at_different_numbers_of_tokens_are_not_compared(self):
         table = self.folder / "small/runs.csv"
         table.write_text(table.read_text().replace("819200", "409600", 1))
