@@ -2,6 +2,7 @@
 // written on send and receive.
 #include "engine/communicator.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <fmt/format.h>
@@ -77,6 +78,56 @@ void Communicator::all_reduce_sum(Tensor value, int first, int count, int32_t pu
     add(value, above.section(0), {});
   }
   if (rank() > first) pass_on(rank() - 1);
+}
+
+void Communicator::all_reduce_ring(Tensor value, const std::vector<int>& group, int32_t purpose,
+                                   MessagePool& pool, Backend& ops) {
+  using Segment = RankRecorder::Segment;
+  const auto count = static_cast<int64_t>(group.size());
+  const auto self = std::find(group.begin(), group.end(), rank());
+  STRAIT_CHECK(self != group.end(), fmt::format("rank {} in a sum that it is no part of", rank()));
+  const int64_t me = self - group.begin(), n = value.elements();
+  const int next = group[static_cast<size_t>((me + 1) % count)],
+            previous = group[static_cast<size_t>((me + count - 1) % count)];
+  const Tag tag{record::MessageKind::sync, -1, purpose};
+  const Tensor flat = value.view({n});
+  const auto part = [&](int64_t i) {
+    i = (i % count + count) % count;
+    const int64_t begin = i * n / count;
+    return flat.slice(0, begin, (i + 1) * n / count - begin);
+  };
+  // Sums of squares are f64 on every backend, and only their own op takes them.
+  const auto copy = [&](const Tensor& y, const Tensor& x) {
+    x.dtype == DType::f64 ? ops.add_statistics(y, x, {}) : ops.cast(y, x);
+  };
+  const auto pass_on = [&](const Tensor& t) {
+    if (t.elements() == 0) return;
+    Message message(pool, ops, {{t.dtype, t.shape}});
+    {
+      Segment segment(recorder_, record::Category::compute, record::Phase::reduce, -1);
+      copy(message.section(0), t);
+    }
+    message.dense = message.bytes();
+    send(next, tag, std::move(message));
+  };
+  const auto take = [&](const Tensor& t, bool add) {
+    if (t.elements() == 0) return;
+    const Message message = receive(previous, tag);
+    Segment segment(recorder_, record::Category::compute, record::Phase::reduce, -1);
+    if (!add)
+      copy(t, message.section(0));
+    else if (t.dtype == DType::f64)
+      ops.add_statistics(t, message.section(0), t);
+    else
+      ops.axpy(t, 1.0, message.section(0));
+  };
+  for (const bool reduce : {true, false}) {
+    const int64_t first = reduce ? me : me + 1;
+    for (int64_t hop = 0; hop + 1 < count; ++hop) {
+      pass_on(part(first - hop));
+      take(part(first - hop - 1), reduce);
+    }
+  }
 }
 
 }  // namespace strait

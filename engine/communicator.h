@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "engine/message.h"
 #include "engine/recorder.h"
@@ -43,6 +44,11 @@ class Communicator {
   // does not wait for a device.
   void all_reduce_sum(Tensor value, int first, int count, int32_t purpose, MessagePool& pool,
                       Backend& ops);
+  // value (n), any float type, becomes its sum over the ranks of `group`, this rank among them; all of them call it with the same list.
+  // A ring: each rank sends 2 (G-1)/G of the tensor. A part is summed in ring order from its owner's successor on and then passed on,
+  // so the bits are the same on every rank. The messages are control traffic that every method sends (Message::dense).
+  void all_reduce_ring(Tensor value, const std::vector<int>& group, int32_t purpose,
+                       MessagePool& pool, Backend& ops);
 
  protected:
   virtual void do_send(int to, const Tag& tag, Message message) = 0;

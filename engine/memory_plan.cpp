@@ -31,14 +31,14 @@ std::string memory_problem(const TrainingConfig& config, const std::vector<RankP
                   ranks.size(), gib(available));
   uint64_t least = needed;
   for (int m = config.microbatches + 1; m <= config.batch; ++m) {
-    if (config.batch % m != 0) continue;
+    if (config.batch % (m * config.replicas) != 0) continue;
     TrainingConfig other = config;
     other.microbatches = m;
     const uint64_t bytes = memory_needed(dry_run(other).ranks);
     least = std::min(least, bytes);
     if (bytes <= available)
       return fmt::format("{}; with {} microbatches, of {} sequences each, it would need {}",
-                         problem, m, config.batch / m, gib(bytes));
+                         problem, m, other.sequences(), gib(bytes));
   }
   return fmt::format("{}; with smaller microbatches it would need at least {}", problem,
                      gib(least));

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 
 namespace strait {
@@ -16,8 +17,8 @@ using record::MessageKind;
 using record::Phase;
 using Segment = RankRecorder::Segment;
 
-constexpr int32_t kClipNorm = 1, kHandshake = 2,
-                  kCodec = 16;  // purposes of control messages; those of codecs count from here
+// Purposes of control messages; those of codecs count from kCodec.
+constexpr int32_t kClipNorm = 1, kHandshake = 2, kGradients = 3, kCopies = 4, kCodec = 16;
 
 // Where this phase begins in the stream of its samples: after as many as the tokens of the phases before would make.
 int64_t sequences_before(const TrainingConfig& config) {
@@ -25,13 +26,25 @@ int64_t sequences_before(const TrainingConfig& config) {
   return static_cast<int64_t>((config.tokens_before + context - 1) / context);
 }
 
+// Of a shard's tokens in their sequence, in the order in which the rank has them.
+std::vector<int32_t> positions_of(const TrainingConfig& config, int shard) {
+  std::vector<int32_t> positions(static_cast<size_t>(config.shard_context()));
+  std::iota(positions.begin(), positions.end(),
+            static_cast<int32_t>(shard * config.shard_context()));
+  return positions;
+}
+
 }  // namespace
 
-Rank::Rank(const TrainingConfig& config, int stage, Backend& backend, RankRecorder& recorder,
+Rank::Rank(const TrainingConfig& config, int rank, Backend& backend, RankRecorder& recorder,
            Communicator& communicator, MessagePool& pool, const BatchSource* data,
            const RankPlan* plan)
     : config_(config),
-      stage_index_(stage),
+      grid_(config.grid()),
+      rank_(rank),
+      stage_index_(grid_.stage(rank)),
+      replica_(grid_.replica(rank)),
+      token_positions_(positions_of(config, grid_.shard(rank))),
       ops_(backend),
       recorder_(recorder),
       communicator_(communicator),
@@ -44,14 +57,14 @@ Rank::Rank(const TrainingConfig& config, int stage, Backend& backend, RankRecord
       context_{backend, scratch_} {
   const std::vector<LayerRange> ranges =
       split_layers(config.shape.layers, config.pipeline, config.layers_per_stage);
-  layers_ = ranges.at(static_cast<size_t>(stage));
+  layers_ = ranges.at(static_cast<size_t>(stage_index_));
   const MethodContext c{config.shape, config.seed, parameters_, pool, config.pipeline - 1};
   stage_ = std::make_unique<Stage>(
       StageOptions{config.shape, layers_, first(), last(), constrained_layers(config),
-                   frames_needed(schedule_, stage), config.head_chunk_rows, config.dtype},
+                   frames_needed(schedule_, stage_index_), config.head_chunk_rows, config.dtype},
       *method_, c);
-  if (!first()) before_ = method_->make_codec(c, stage - 1, BoundaryEnd::receiver);
-  if (!last()) after_ = method_->make_codec(c, stage, BoundaryEnd::sender);
+  if (!first()) before_ = method_->make_codec(c, stage_index_ - 1, BoundaryEnd::receiver);
+  if (!last()) after_ = method_->make_codec(c, stage_index_, BoundaryEnd::sender);
   takes_ids_ =
       first() || (before_ && before_->traits().local_ids) || (after_ && after_->traits().local_ids);
   STRAIT_CHECK(plan != nullptr || std::strcmp(backend.name(), "meta") == 0,
@@ -64,7 +77,7 @@ Rank::Rank(const TrainingConfig& config, int stage, Backend& backend, RankRecord
 
 // Few values that live from step to step: placed in `region`, or nowhere, which counts.
 void Rank::place_state(Arena& region) {
-  positions_ = region.take({config_.shape.context}, DType::i32);
+  positions_ = region.take({config_.shard_context()}, DType::i32);
   losses_ = region.take({std::max(config_.microbatches, config_.evaluate_batches)}, DType::f64);
   grad_scale_ = region.take({1}, statistics_of(config_.dtype));
   sum_squares_ = region.take({1}, DType::f64);
@@ -96,15 +109,11 @@ void Rank::allocate(const RankPlan* plan) {
                       "frame");
       f.arena.set_poison(ops_.host_memory());
     }
-    f.sequences = sequences();
-    f.context = config_.shape.context;
+    f.sequences = config_.sequences();
+    f.context = config_.shard_context();
     f.positions = positions_;
   }
-  if (positions_.data != nullptr) {
-    std::vector<int32_t> host(static_cast<size_t>(config_.shape.context));
-    for (size_t i = 0; i < host.size(); ++i) host[i] = static_cast<int32_t>(i);
-    ops_.upload(positions_, host.data());
-  }
+  if (positions_.data != nullptr) ops_.upload(positions_, token_positions_.data());
 }
 
 RankPlan Rank::plan() const {
@@ -132,11 +141,11 @@ void Rank::handshake() {
       throw std::runtime_error(
           fmt::format("boundary {}: the two ends do not share the same codec state (rank {}: "
                       "{:016x}, rank {}: {:016x})",
-                      boundary, stage_index_, mine, other, theirs));
+                      boundary, rank_, mine, other, theirs));
     }
   };
-  if (before_) exchange(stage_index_ - 1, *before_, stage_index_ - 1);
-  if (after_) exchange(stage_index_ + 1, *after_, stage_index_);
+  if (before_) exchange(rank_ - 1, *before_, stage_index_ - 1);
+  if (after_) exchange(rank_ + 1, *after_, stage_index_);
   recorder_.pause(false);
 }
 
@@ -154,6 +163,11 @@ class Rank::BoundaryLink final : public ControlLink {
     Segment segment(rank_.recorder_, Category::codec, Phase::synchronise, -1);
     work();
   }
+  void sum_over_copies(Tensor value) override {
+    if (rank_.grid_.copies() > 1)
+      rank_.communicator_.all_reduce_ring(value, rank_.grid_.copies_of(rank_.stage_index_), kCopies,
+                                          rank_.pool_, rank_.ops_);
+  }
 
  private:
   static Tag tag(int32_t purpose) { return {MessageKind::sync, -1, kCodec + purpose}; }
@@ -162,14 +176,21 @@ class Rank::BoundaryLink final : public ControlLink {
   int other_;
 };
 
+// Every copy has seen other tokens, and all are to take the same step.
+void Rank::sum_gradients() {
+  if (grid_.copies() > 1)
+    communicator_.all_reduce_ring(parameters_.flat_grad(), grid_.copies_of(stage_index_),
+                                  kGradients, pool_, ops_);
+}
+
 void Rank::begin_synchronise() {
-  BoundaryLink next(*this, stage_index_ + 1), previous(*this, stage_index_ - 1);
+  BoundaryLink next(*this, rank_ + 1), previous(*this, rank_ - 1);
   if (after_) after_->begin_synchronise(context_, next);
   if (before_) before_->begin_synchronise(context_, previous);
 }
 
 void Rank::end_synchronise(int64_t step) {
-  BoundaryLink next(*this, stage_index_ + 1), previous(*this, stage_index_ - 1);
+  BoundaryLink next(*this, rank_ + 1), previous(*this, rank_ - 1);
   const StepEnd end{
       step, config_.optimizer.learning_rate(ParameterGroup::matrix, config_.learning_rate, step)};
   if (after_) after_->end_synchronise(context_, next, end);
@@ -179,16 +200,23 @@ void Rank::end_synchronise(int64_t step) {
 void Rank::load_batch(Frame& frame, int64_t first_sequence) {
   frame.arena.rewind(0);
   frame.ids = frame.targets = Tensor{};
-  const int64_t t = frame.context;
   if (takes_ids_) frame.ids = frame.arena.take({frame.rows()}, DType::i32);
   if (last()) frame.targets = frame.arena.take({frame.rows()}, DType::i32);
   if (data_ == nullptr || (!takes_ids_ && !last())) return;
+  // Targets are shifted before a sequence is sharded: the target of a shard's last token may be another shard's.
+  const auto whole = static_cast<size_t>(config_.shape.context);
   std::vector<int32_t> ids(static_cast<size_t>(frame.rows())), targets(ids.size());
+  std::vector<int32_t> sequence_ids(whole), sequence_targets(whole);
   for (int64_t b = 0; b < frame.sequences; ++b) {
-    int32_t* i = takes_ids_ ? ids.data() + b * t : nullptr;
-    int32_t* y = last() ? targets.data() + b * t : nullptr;
+    int32_t* i = takes_ids_ ? sequence_ids.data() : nullptr;
+    int32_t* y = last() ? sequence_targets.data() : nullptr;
     frame.training ? data_->training(first_sequence + b, i, y)
                    : data_->validation(first_sequence + b, i, y);
+    size_t row = static_cast<size_t>(b * frame.context);
+    for (const int32_t position : token_positions_) {
+      ids[row] = sequence_ids[static_cast<size_t>(position)];
+      targets[row++] = sequence_targets[static_cast<size_t>(position)];
+    }
   }
   if (takes_ids_) ops_.upload(frame.ids, ids.data());
   if (last()) ops_.upload(frame.targets, targets.data());
@@ -198,8 +226,7 @@ void Rank::forward(Frame& frame, int microbatch, int64_t first_sequence) {
   load_batch(frame, first_sequence);
   Tensor x;
   if (!first()) {
-    const Message m =
-        communicator_.receive(stage_index_ - 1, {MessageKind::forward, microbatch, 0});
+    const Message m = communicator_.receive(rank_ - 1, {MessageKind::forward, microbatch, 0});
     x = frame.arena.take({frame.rows(), config_.shape.width}, config_.dtype);
     Segment segment(recorder_, Category::codec, Phase::decode, microbatch);
     before_->decode(context_, frame, x, m);
@@ -221,15 +248,14 @@ void Rank::forward(Frame& frame, int microbatch, int64_t first_sequence) {
     Segment segment(recorder_, Category::codec, Phase::encode, microbatch);
     m = after_->encode(context_, frame, x);
   }
-  communicator_.send(stage_index_ + 1, {MessageKind::forward, microbatch, 0}, std::move(m));
+  communicator_.send(rank_ + 1, {MessageKind::forward, microbatch, 0}, std::move(m));
 }
 
 void Rank::backward(Frame& frame, int microbatch) {
   ArenaScope scope(scratch_);
   Tensor dy;
   if (!last()) {
-    const Message m =
-        communicator_.receive(stage_index_ + 1, {MessageKind::backward, microbatch, 0});
+    const Message m = communicator_.receive(rank_ + 1, {MessageKind::backward, microbatch, 0});
     dy = scratch_.take({frame.rows(), config_.shape.width}, config_.dtype);
     Segment segment(recorder_, Category::codec, Phase::decode_grad, microbatch);
     after_->decode_grad(context_, frame, dy, m);
@@ -249,7 +275,7 @@ void Rank::backward(Frame& frame, int microbatch) {
     Segment segment(recorder_, Category::codec, Phase::encode_grad, microbatch);
     m = before_->encode_grad(context_, frame, dx);
   }
-  communicator_.send(stage_index_ - 1, {MessageKind::backward, microbatch, 0}, std::move(m));
+  communicator_.send(rank_ - 1, {MessageKind::backward, microbatch, 0}, std::move(m));
 }
 
 void Rank::diagnose(Codec& codec, int boundary, Frame& frame, Tensor x, bool gradient) {
@@ -276,7 +302,8 @@ void Rank::update(int64_t step) {
       Segment segment(recorder_, Category::compute, Phase::reduce, -1);
       ops_.add_statistics(total_squares_, sum_squares_, {});
     }
-    communicator_.all_reduce_sum(total_squares_, 0, config_.pipeline, kClipNorm, pool_, ops_);
+    communicator_.all_reduce_sum(total_squares_, rank_ - stage_index_, config_.pipeline, kClipNorm,
+                                 pool_, ops_);
   }
   Segment segment(recorder_, Category::compute, Phase::update, -1);
   if (clips)
@@ -303,7 +330,8 @@ RankStep Rank::train(int64_t step) {
   std::vector<int> slot_of(static_cast<size_t>(config_.microbatches), -1);
   std::vector<int> free;
   for (int i = static_cast<int>(frames_.size()) - 1; i >= 0; --i) free.push_back(i);
-  const int64_t first_sequence = sequences_before_ + (step - config_.first_step) * config_.batch;
+  const int64_t first_sequence = sequences_before_ + (step - config_.first_step) * config_.batch +
+                                 replica_ * (config_.batch / config_.replicas);
   for (const ScheduleAction& action : schedule_.ranks.at(static_cast<size_t>(stage_index_))) {
     int& slot = slot_of.at(static_cast<size_t>(action.microbatch));
     if (action.computation == Computation::forward) {
@@ -314,12 +342,13 @@ RankStep Rank::train(int64_t step) {
       frame.step = step;
       frame.microbatch = action.microbatch;
       frame.loss_scale = 1.0 / (static_cast<double>(config_.batch) * config_.shape.context);
-      forward(frame, action.microbatch, first_sequence + action.microbatch * sequences());
+      forward(frame, action.microbatch, first_sequence + action.microbatch * config_.sequences());
     } else {
       backward(frames_[static_cast<size_t>(slot)], action.microbatch);
       free.push_back(slot);
     }
   }
+  sum_gradients();
   begin_synchronise();
   reduce_gradients();
   update(step);
@@ -327,8 +356,10 @@ RankStep Rank::train(int64_t step) {
   // Only now, with everything asked for, does the host wait for a device.
   RankStep result;
   result.loss_sum = sum_of_losses(config_.microbatches);
-  result.grad_sum_squares = std::numeric_limits<double>::quiet_NaN();
-  if (sum_squares_.data != nullptr) ops_.download(&result.grad_sum_squares, sum_squares_);
+  if (grid_.first_copy(rank_)) {
+    result.grad_sum_squares = std::numeric_limits<double>::quiet_NaN();
+    if (sum_squares_.data != nullptr) ops_.download(&result.grad_sum_squares, sum_squares_);
+  }
   result.diagnostics = std::move(diagnostics_);
   result.log = recorder_.take();
   return result;
@@ -341,14 +372,15 @@ double Rank::evaluate() {
   frame.step = 0;
   for (int i = 0; i < config_.evaluate_batches; ++i) {
     frame.microbatch = i;
-    forward(frame, i, i * sequences());
+    forward(frame, i, (int64_t{i} * config_.replicas + replica_) * config_.sequences());
   }
   recorder_.pause(false);
-  return sum_of_losses(config_.evaluate_batches) /
-         (static_cast<double>(config_.evaluate_batches) * static_cast<double>(frame.rows()));
+  return sum_of_losses(config_.evaluate_batches);
 }
 
-std::vector<ParameterState> Rank::save() { return save_parameters(ops_, parameters_); }
+std::vector<ParameterState> Rank::save() {
+  return save_parameters(ops_, parameters_, rank_ / grid_.pipeline);
+}
 
 void Rank::load(const Snapshot& snapshot, bool moments) {
   const std::unique_ptr<Method> before = make_method(snapshot.constraint, config_.shape);
@@ -356,11 +388,12 @@ void Rank::load(const Snapshot& snapshot, bool moments) {
   const bool same_boundaries = snapshot.boundaries == boundaries_of(config_);
   const auto adds = [this](const std::string& name) {
     const auto& buffers = parameters_.buffers();
-    return method_->adds(name) || std::any_of(buffers.begin(), buffers.end(),
-                                              [&](const Buffer& b) { return b.name == name; });
+    return method_->adds(name) || std::any_of(buffers.begin(), buffers.end(), [&](const Buffer& b) {
+             return name_of_copy(b, rank_ / grid_.pipeline) == name;
+           });
   };
   load_parameters(
-      ops_, parameters_,
+      ops_, parameters_, rank_ / grid_.pipeline,
       [&](const std::string& name) {
         return adds(name) && !same_boundaries ? std::nullopt : source(name);
       },

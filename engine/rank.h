@@ -1,5 +1,5 @@
-// One rank of a pipeline: the SPMD program that a machine of a real cluster would run, against a Communicator. It knows its
-// neighbours, its schedule and its data, and no time and no network.
+// One rank of the grid: the SPMD program that a machine of a real cluster would run, against a Communicator. It knows its place (a
+// pipeline stage of one shard of one replica), its schedule and its data, and no time and no network.
 #pragma once
 
 #include <map>
@@ -19,8 +19,9 @@ namespace strait {
 // What one step leaves behind on one rank.
 struct RankStep {
   record::RankLog log;
-  double loss_sum = 0;          // last stage: sum over the step's tokens
-  double grad_sum_squares = 0;  // of this rank's gradients, before clipping
+  double loss_sum = 0;  // last stage: sum over the step's tokens
+  double grad_sum_squares =
+      0;  // of this rank's gradients, before clipping; 0 but on the first of its copies
   std::vector<record::Diagnostic> diagnostics;
 };
 
@@ -28,14 +29,14 @@ class Rank {
  public:
   // `backend`, `recorder`, `communicator`, `pool`, `data` outlive the rank. On the meta backend `plan` may be null (the arenas
   // then only count, and plan() says afterwards what was needed) and so may `data`; on the others neither.
-  Rank(const TrainingConfig& config, int stage, Backend& backend, RankRecorder& recorder,
+  Rank(const TrainingConfig& config, int rank, Backend& backend, RankRecorder& recorder,
        Communicator& communicator, MessagePool& pool, const BatchSource* data,
        const RankPlan* plan);
 
   // Compares with the neighbours what both ends of each boundary must share. Throws std::runtime_error.
   void handshake();
   RankStep train(int64_t step);  // 1-based
-  double evaluate();             // last stage: mean loss a token; others: 0
+  double evaluate();             // last stage: sum of the losses of its tokens; others: 0
   ParameterList& parameters() { return parameters_; }
   // Parameters and moments to host memory, and back (checkpoint/snapshot.h); those of a model under another constraint are
   // converted (Method::from_plain). Between steps.
@@ -47,7 +48,6 @@ class Rank {
  private:
   bool first() const { return stage_index_ == 0; }
   bool last() const { return stage_index_ == config_.pipeline - 1; }
-  int64_t sequences() const { return config_.batch / config_.microbatches; }
   void allocate(const RankPlan* plan);
   void place_state(Arena& region);
   void load_batch(Frame& frame, int64_t first_sequence);
@@ -55,6 +55,7 @@ class Rank {
   void forward(Frame& frame, int microbatch, int64_t first_sequence);
   void backward(Frame& frame, int microbatch);
   void diagnose(Codec& codec, int boundary, Frame& frame, Tensor x, bool gradient);
+  void sum_gradients();
   void begin_synchronise();
   void end_synchronise(int64_t step);
   void reduce_gradients();
@@ -62,7 +63,9 @@ class Rank {
   double sum_of_losses(int microbatches);
 
   const TrainingConfig& config_;
-  int stage_index_;
+  Grid grid_;
+  int rank_, stage_index_, replica_;
+  std::vector<int32_t> token_positions_;  // of this shard's tokens in the sequence
   Backend& ops_;
   RankRecorder& recorder_;
   Communicator& communicator_;

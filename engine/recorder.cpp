@@ -30,7 +30,7 @@ void RankRecorder::begin_step() {
 }
 
 record::RankLog RankRecorder::take() {
-  STRAIT_CHECK(!in_segment_, "the log is taken inside a segment");
+  STRAIT_CHECK(segment_ == nullptr, "the log is taken inside a segment");
   for (const Measured& m : measured_) {
     auto& entry = std::get<record::Compute>(log_.entries[m.entry].action);
     entry.measured = {ops_.nanoseconds_between(m.begin, m.end)};
@@ -39,7 +39,7 @@ record::RankLog RankRecorder::take() {
 }
 
 void RankRecorder::pause(bool on) {
-  STRAIT_CHECK(!in_segment_, "recording is paused or resumed inside a segment");
+  STRAIT_CHECK(segment_ == nullptr, "recording is paused or resumed inside a segment");
   paused_ = on;
 }
 
@@ -50,13 +50,14 @@ uint64_t RankRecorder::next_id() {
 
 void RankRecorder::sent(uint64_t id, int to, record::MessageKind kind, int microbatch,
                         Bytes payload, Bytes sync, Bytes dense) {
-  STRAIT_CHECK(!in_segment_, "a message is sent inside a segment, whose entry would come after it");
+  STRAIT_CHECK(segment_ == nullptr,
+               "a message is sent inside a segment, whose entry would come after it");
   if (paused_) return;
   log_.entries.emplace_back().action = record::Send{id, to, kind, microbatch, payload, sync, dense};
 }
 
 void RankRecorder::received(uint64_t id, int from) {
-  STRAIT_CHECK(!in_segment_,
+  STRAIT_CHECK(segment_ == nullptr,
                "a message is received inside a segment, whose entry would come after it");
   STRAIT_CHECK((id == kUnrecorded) == paused_,
                fmt::format("rank {} records and rank {} does not: pause both for the same messages",
@@ -70,23 +71,40 @@ RankRecorder::Segment::Segment(RankRecorder& recorder, record::Category category
     : recorder_(recorder),
       entry_{.category = category, .phase = phase, .microbatch = microbatch},
       started_(0) {
-  STRAIT_CHECK(!recorder.in_segment_, "segments do not nest");
-  recorder_.in_segment_ = true;
+  STRAIT_CHECK(recorder.segment_ == nullptr, "segments do not nest");
+  open();
+}
+
+RankRecorder::Segment::~Segment() { close(); }
+
+void RankRecorder::Segment::open() {
+  recorder_.segment_ = this;
   if (recorder_.paused_) return;
   recorder_.ops_.set_cost_sink(&costs_);
   started_ = recorder_.ops_.mark();
 }
 
-RankRecorder::Segment::~Segment() {
-  recorder_.in_segment_ = false;
+void RankRecorder::Segment::close() {
+  recorder_.segment_ = nullptr;
   if (recorder_.paused_) return;
   const int64_t ended = recorder_.ops_.mark();
   recorder_.ops_.set_cost_sink(nullptr);
   if (costs_.empty()) return;
-  entry_.ops.reserve(costs_.size());
-  for (const OpCost& cost : costs_) entry_.ops.push_back(to_work(cost));
+  record::Compute entry = entry_;
+  entry.ops.reserve(costs_.size());
+  for (const OpCost& cost : costs_) entry.ops.push_back(to_work(cost));
+  costs_.clear();
   recorder_.measured_.push_back({recorder_.log_.entries.size(), started_, ended});
-  recorder_.log_.entries.emplace_back().action = std::move(entry_);
+  recorder_.log_.entries.emplace_back().action = std::move(entry);
+}
+
+RankRecorder::Break::Break(RankRecorder& recorder)
+    : recorder_(recorder), segment_(recorder.segment_) {
+  if (segment_ != nullptr) segment_->close();
+}
+
+RankRecorder::Break::~Break() {
+  if (segment_ != nullptr) segment_->open();
 }
 
 std::vector<std::string> op_names() {

@@ -25,7 +25,8 @@ class RankRecorder {
             Bytes sync, Bytes dense);
   void received(uint64_t id, int from);
 
-  // Books everything computed in its lifetime as one entry. Not nested. With no op inside, no entry is written.
+  // Books everything computed in its lifetime as one entry, or as several where messages come between (between()). Not nested. With
+  // no op inside, no entry is written.
   class Segment {
    public:
     Segment(RankRecorder& recorder, record::Category category, record::Phase phase, int microbatch);
@@ -34,13 +35,35 @@ class RankRecorder {
     Segment& operator=(const Segment&) = delete;
 
    private:
+    friend class RankRecorder;
+    void open();
+    void close();
+
     RankRecorder& recorder_;
     record::Compute entry_;
     std::vector<OpCost> costs_;
     int64_t started_;
   };
 
+  // Sends or receives in the middle of a segment, if one is open: it is closed before and opened again after.
+  template <class Exchange>
+  auto between(Exchange&& exchange) {
+    const Break pause(*this);
+    return exchange();
+  }
+
  private:
+  class Break {
+   public:
+    explicit Break(RankRecorder& recorder);
+    ~Break();
+    Break(const Break&) = delete;
+    Break& operator=(const Break&) = delete;
+
+   private:
+    RankRecorder& recorder_;
+    Segment* segment_;
+  };
   // Marks of the backend around an entry of the log.
   struct Measured {
     size_t entry;
@@ -50,7 +73,7 @@ class RankRecorder {
   int rank_;
   Backend& ops_;
   bool paused_ = false;
-  bool in_segment_ = false;
+  Segment* segment_ = nullptr;  // that is open
   uint64_t next_message_ = 0;
   record::RankLog log_;
   std::vector<Measured> measured_;

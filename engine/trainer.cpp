@@ -58,7 +58,7 @@ class Collector {
   void deliver(int64_t step, int rank, RankStep part) {
     std::lock_guard lock(mutex_);
     std::vector<std::optional<RankStep>>& parts =
-        open_.try_emplace(step, static_cast<size_t>(config_.pipeline)).first->second;
+        open_.try_emplace(step, static_cast<size_t>(config_.grid().ranks())).first->second;
     parts[static_cast<size_t>(rank)] = std::move(part);
     if (!std::all_of(parts.begin(), parts.end(), [](const auto& p) { return p.has_value(); }))
       return;
@@ -85,8 +85,18 @@ class Collector {
     for (const record::Diagnostic& d : diagnostics) observer_.diagnostic(d);
   }
 
-  void evaluated(int64_t step, double loss) {
+  // `loss_sum`: of the tokens of one copy of the last stage, the `copy`th.
+  void evaluated(int64_t step, int copy, double loss_sum) {
     std::lock_guard lock(mutex_);
+    std::map<int, double>& sums = evaluations_[step];
+    sums[copy] = loss_sum;
+    if (sums.size() < static_cast<size_t>(config_.grid().copies())) return;
+    double loss = 0;
+    for (const auto& [c, sum] : sums) loss += sum;
+    evaluations_.erase(step);
+    const int64_t sequences =
+        int64_t{config_.evaluate_batches} * config_.sequences() * config_.replicas;
+    loss /= static_cast<double>(sequences * config_.shape.context);
     if (observer_.evaluation) observer_.evaluation({step, tokens_after(step), loss});
   }
 
@@ -100,8 +110,8 @@ class Collector {
   // The last rank's part completes the state. The record then ends with `step`: this rank has not begun another.
   void hand_in(int64_t step, int rank, bool at_stop, std::vector<ParameterState> part) {
     std::lock_guard lock(mutex_);
-    auto& parts =
-        states_.try_emplace({step, at_stop}, static_cast<size_t>(config_.pipeline)).first->second;
+    auto& parts = states_.try_emplace({step, at_stop}, static_cast<size_t>(config_.grid().ranks()))
+                      .first->second;
     parts[static_cast<size_t>(rank)] = std::move(part);
     if (!std::all_of(parts.begin(), parts.end(), [](const auto& p) { return p.has_value(); }))
       return;
@@ -143,6 +153,7 @@ class Collector {
   std::map<int64_t, std::vector<std::optional<RankStep>>> open_;
   std::map<std::pair<int64_t, bool>, std::vector<std::optional<std::vector<ParameterState>>>>
       states_;
+  std::map<int64_t, std::map<int, double>> evaluations_;  // by step and copy
   Snapshot carried_;
   std::optional<int64_t> last_step_;  // where `stop` ends the training
   int64_t begun_, done_;
@@ -155,11 +166,11 @@ bool evaluate_after(const TrainingConfig& c, int64_t step) {
 // Steps done + 1 to the collector's last, by one rank.
 void run_rank(const TrainingConfig& config, Rank& rank, int index, bool computes, int64_t done,
               Collector& collector) {
-  const bool last = index == config.pipeline - 1;
+  const bool last = config.grid().stage(index) == config.pipeline - 1;
   auto evaluate = [&](int64_t step) {
     if (!computes) return;
     const double loss = rank.evaluate();
-    if (last) collector.evaluated(step, loss);
+    if (last) collector.evaluated(step, index / config.pipeline, loss);
   };
   rank.handshake();
   if (done == 0 && evaluate_after(config, 0)) evaluate(0);
@@ -180,10 +191,10 @@ class PhaseRun {
         kind_(kind),
         plan_(dry_run(phase.config)),
         // On a device one rank at a time: their work then follows on the stream in whole segments, each with its own time.
-        hub_(phase.config.pipeline, kind == BackendKind::cuda ? 1 : host_threads),
+        hub_(phase.config.grid().ranks(), kind == BackendKind::cuda ? 1 : host_threads),
         // With fewer ranks than host threads the rest of the threads work inside the ops.
-        op_threads_(std::max(1, host_threads / phase.config.pipeline)),
-        hosts_(static_cast<size_t>(phase.config.pipeline)) {}
+        op_threads_(std::max(1, host_threads / phase.config.grid().ranks())),
+        hosts_(static_cast<size_t>(phase.config.grid().ranks())) {}
 
   void run(const TrainingStart& start, int64_t done, Collector& collector) {
     const bool computes = kind_ != BackendKind::meta;
@@ -198,10 +209,19 @@ class PhaseRun {
     });
   }
 
+  // Of the first copy of each stage. Throws std::runtime_error where another copy has other parameters.
   std::string parameters_hash() {
+    const Grid grid = phase_.config.grid();
+    std::vector<uint64_t> of_rank;
+    for (auto& host : hosts_) of_rank.push_back(host->program.parameters_hash());
     uint64_t hash = 0;
-    for (auto& host : hosts_)
-      hash = hash_name(fmt::format("{:016x}", host->program.parameters_hash()), hash);
+    for (int r = 0; r < grid.ranks(); ++r) {
+      const uint64_t mine = of_rank[static_cast<size_t>(r)];
+      if (grid.first_copy(r)) hash = hash_name(fmt::format("{:016x}", mine), hash);
+      if (mine != of_rank[static_cast<size_t>(grid.stage(r))])
+        throw std::runtime_error(fmt::format(
+            "rank {} and rank {} hold the same parameters no longer", grid.stage(r), r));
+    }
     return fmt::format("{:016x}", hash);
   }
 
@@ -242,9 +262,9 @@ DryRun dry_run(const TrainingConfig& config) {
   one.tokens_before = 0;
   one.diagnose_every = std::min<int64_t>(one.diagnose_every, 1);  // it needs scratch memory, too
   MessagePool pool;
-  InProcess hub(config.pipeline, 1);
+  InProcess hub(config.grid().ranks(), 1);
   std::vector<std::unique_ptr<RankHost>> hosts;
-  for (int r = 0; r < config.pipeline; ++r)
+  for (int r = 0; r < config.grid().ranks(); ++r)
     hosts.push_back(
         std::make_unique<RankHost>(one, r, make_meta_backend(), hub, pool, nullptr, nullptr));
   DryRun result;
@@ -260,12 +280,18 @@ DryRun dry_run(const TrainingConfig& config) {
 
 int64_t trainable_parameters(const TrainingConfig& config) {
   MessagePool pool;
-  InProcess hub(config.pipeline, 1);
+  InProcess hub(config.grid().ranks(), 1);
   int64_t sum = 0;
   for (int r = 0; r < config.pipeline; ++r)
     sum += RankHost(config, r, make_meta_backend(), hub, pool, nullptr, nullptr)
                .program.plan()
                .parameters;
+  return sum;
+}
+
+int64_t trainable_parameters(const TrainingConfig& config, const std::vector<RankPlan>& plans) {
+  int64_t sum = 0;
+  for (int r = 0; r < config.pipeline; ++r) sum += plans.at(static_cast<size_t>(r)).parameters;
   return sum;
 }
 
@@ -325,18 +351,23 @@ record::RecordHeader make_header(const TrainingConfig& config, BackendKind kind,
   h.precision = config.dtype == DType::bf16 ? "bf16" : config.dtype == DType::f32 ? "fp32" : "fp64";
   h.record_hash = std::move(record_hash);
   h.seed = config.seed;
-  h.pipeline = config.pipeline;
+  const Grid grid = config.grid();
+  h.pipeline = grid.pipeline;
+  h.context = grid.context;
+  h.data = grid.data;
   h.meta = kind == BackendKind::meta;
   h.op_names = op_names();
-  for (int r = 0; r < config.pipeline; ++r) {
+  for (int r = 0; r < grid.ranks(); ++r) {
     const RankPlan& p = plan.at(static_cast<size_t>(r));
     record::RankInfo info;
-    info.stage = r;
+    info.stage = grid.stage(r);
+    info.shard = grid.shard(r);
+    info.replica = grid.replica(r);
     info.layers = p.layers.count == 1
                       ? fmt::format("{}", p.layers.first)
                       : fmt::format("{}-{}", p.layers.first, p.layers.first + p.layers.count - 1);
-    if (r == 0) info.layers = "embedding, " + info.layers;
-    if (r == config.pipeline - 1) info.layers += ", head";
+    if (info.stage == 0) info.layers = "embedding, " + info.layers;
+    if (info.stage == grid.pipeline - 1) info.layers += ", head";
     info.parameters = static_cast<uint64_t>(p.parameters);
     info.persistent = {p.persistent_bytes};
     info.frames = {p.frame_bytes * static_cast<size_t>(p.frames)};

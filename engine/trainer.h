@@ -35,8 +35,10 @@ struct DryRun {
 };
 DryRun dry_run(const TrainingConfig& config);
 
-// Trainable parameters of all ranks, codecs included, as they declare them: what dry_run() says, without its step.
+// Trainable parameters of the model, codecs included, as the ranks declare them; copies of a stage count once. The second from the ranks'
+// plans.
 int64_t trainable_parameters(const TrainingConfig& config);
+int64_t trainable_parameters(const TrainingConfig& config, const std::vector<RankPlan>& plans);
 
 // What a run hands on while it runs. Called from the ranks' threads, one call at a time, in the order of the record.
 struct TrainingObserver {

@@ -14,6 +14,9 @@ void validate(const TrainingConfig& c) {
           fmt::format("{} is {}; it must be at least {}", name, value, least));
   };
   at_least("pipeline", c.pipeline, 1);
+  at_least("shards", c.shards, 1);
+  at_least("replicas", c.replicas, 1);
+  if (c.shards > 1) throw std::invalid_argument("shards is more than 1: not in this version");
   at_least("batch", c.batch, 1);
   at_least("microbatches", c.microbatches, 1);
   at_least("steps", c.steps, 1);
@@ -21,10 +24,13 @@ void validate(const TrainingConfig& c) {
   at_least("diagnose_every", c.diagnose_every, 0);
   at_least("evaluate_batches", c.evaluate_batches, 1);
   at_least("head_chunk_rows", c.head_chunk_rows, 1);
-  if (c.batch % c.microbatches != 0) {
-    throw std::invalid_argument(fmt::format(
-        "batch is {}; it must be divisible by microbatches ({})", c.batch, c.microbatches));
-  }
+  if (c.batch % (c.replicas * c.microbatches) != 0)
+    throw std::invalid_argument(
+        fmt::format("batch is {}; it must be divisible by replicas x microbatches ({} x {})",
+                    c.batch, c.replicas, c.microbatches));
+  if (c.shape.context % c.shards != 0)
+    throw std::invalid_argument(fmt::format("context is {}; it must be divisible by shards ({})",
+                                            c.shape.context, c.shards));
   if (c.clip_norm < 0)
     throw std::invalid_argument(
         fmt::format("clip_norm is {}; it must be 0 (off) or positive", c.clip_norm));
@@ -49,8 +55,7 @@ void validate(const TrainingConfig& c) {
 
 std::unique_ptr<Method> make_method(const TrainingConfig& c) {
   MethodOptions options = c.method;
-  options.batch = {int64_t{c.batch} / c.microbatches * c.shape.context, c.microbatches,
-                   c.first_step};
+  options.batch = {c.sequences() * c.shard_context(), c.microbatches, c.first_step};
   return make_method(options, c.shape, c.dtype);
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/codec/method.h"
+#include "engine/grid.h"
 #include "engine/nn/model_shape.h"
 #include "engine/optimizer/learning_rate.h"
 #include "engine/optimizer/optimizer.h"
@@ -24,10 +25,12 @@ struct TrainingConfig {
   DType dtype = DType::f32;  // T: f32, bf16; f64 on the reference backend
   uint64_t seed = 0;
   int pipeline = 1;
+  int shards = 1;                     // of a sequence (context parallelism); divides shape.context
+  int replicas = 1;                   // data parallelism
   std::vector<int> layers_per_stage;  // empty: even
   std::string schedule = "1f1b";
-  int batch = 8;                       // sequences a step
-  int microbatches = 4;                // divides batch
+  int batch = 8;                       // sequences a step, over all replicas
+  int microbatches = 4;                // of a replica's share of the batch
   int64_t steps = 1;                   // of the whole training, all phases
   int64_t first_step = 1;              // of this phase of the training
   uint64_t tokens_before = 0;          // trained on in the phases before
@@ -37,11 +40,17 @@ struct TrainingConfig {
   ClipScope clip_scope = ClipScope::global;
   int64_t evaluate_every =
       0;  // steps; 0: never. Also before the first and after the last step if > 0
-  int evaluate_batches = 8;    // of `batch / microbatches` sequences each
+  int evaluate_batches =
+      8;  // of `batch / microbatches` sequences each, shared out among the replicas
   int64_t diagnose_every = 0;  // steps; 0: never
   std::optional<int>
       full_rank_layers;  // at the end, where the method constrains; unset: those of the last stage
   int64_t head_chunk_rows = 256;
+
+  Grid grid() const { return {pipeline, shards, replicas}; }
+  // Of one microbatch: its sequences, and a shard's tokens of each.
+  int64_t sequences() const { return int64_t{batch} / replicas / microbatches; }
+  int64_t shard_context() const { return shape.context / shards; }
 };
 
 // Where tokens come from. Pure functions of the index, called from every rank's thread: must be thread-safe.

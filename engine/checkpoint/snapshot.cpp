@@ -39,18 +39,26 @@ ParameterSource Snapshot::source() const {
   };
 }
 
-std::vector<ParameterState> save_parameters(Backend& ops, const ParameterList& parameters) {
+std::string name_of_copy(const Buffer& buffer, int copy) {
+  return buffer.local && copy > 0 ? fmt::format("{}.copy.{}", buffer.name, copy) : buffer.name;
+}
+
+std::vector<ParameterState> save_parameters(Backend& ops, const ParameterList& parameters,
+                                            int copy) {
   std::vector<ParameterState> states;
-  for (const Parameter& p : parameters.parameters())
-    states.push_back({p.name, p.shape, p.master.dtype, to_host(ops, p.master), to_host(ops, p.m),
-                      to_host(ops, p.v)});
+  if (copy == 0)
+    for (const Parameter& p : parameters.parameters())
+      states.push_back({p.name, p.shape, p.master.dtype, to_host(ops, p.master), to_host(ops, p.m),
+                        to_host(ops, p.v)});
   for (const Buffer& b : parameters.buffers())
-    if (b.saved) states.push_back({b.name, b.shape, b.dtype, to_host(ops, b.value), {}, {}});
+    if (b.saved && (copy == 0 || b.local))
+      states.push_back({name_of_copy(b, copy), b.shape, b.dtype, to_host(ops, b.value), {}, {}});
   return states;
 }
 
-void load_parameters(Backend& ops, ParameterList& parameters, const ParameterSource& source,
-                     bool moments, const std::function<bool(const std::string&)>& afresh) {
+void load_parameters(Backend& ops, ParameterList& parameters, int copy,
+                     const ParameterSource& source, bool moments,
+                     const std::function<bool(const std::string&)>& afresh) {
   // Into `target`; nullopt where it begins afresh.
   const auto give = [&](const std::string& name, const Tensor& target) {
     std::optional<ParameterState> state = source(name);
@@ -69,8 +77,9 @@ void load_parameters(Backend& ops, ParameterList& parameters, const ParameterSou
   };
   for (Buffer& b : parameters.buffers())
     // Of another size: a phase has other codebooks, say. Both ends of a boundary then begin afresh.
-    if (b.saved && (moments || !b.moment) && !of_another_size(source(b.name), b))
-      give(b.name, b.value);
+    if (const std::string name = name_of_copy(b, copy);
+        b.saved && (moments || !b.moment) && !of_another_size(source(name), b))
+      give(name, b.value);
   for (Parameter& p : parameters.parameters()) {
     const std::optional<ParameterState> state = give(p.name, p.master);
     if (!state) continue;

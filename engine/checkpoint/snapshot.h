@@ -27,13 +27,18 @@ struct Snapshot {
   ParameterSource source() const;                             // must not outlive the snapshot
 };
 
-// Downloads one rank's parameters and moments, and its saved buffers.
-std::vector<ParameterState> save_parameters(Backend& ops, const ParameterList& parameters);
+// The name of a state of copy `copy` of a rank (Grid::copies_of): `name` itself of the first, or where all copies have the same.
+std::string name_of_copy(const Buffer& buffer, int copy);
+
+// Downloads one rank's parameters and moments, and its saved buffers; of copies other than the first what they have for themselves.
+std::vector<ParameterState> save_parameters(Backend& ops, const ParameterList& parameters,
+                                            int copy = 0);
 
 // Gives every parameter and every saved buffer of a rank its state; the compute copies are rounded from the masters again. With `moments` false the
 // optimizer starts afresh. What the source has not and `afresh` names keeps its initial values. Throws std::invalid_argument that names any
 // other parameter that is missing, or of another shape or type.
-void load_parameters(Backend& ops, ParameterList& parameters, const ParameterSource& source,
-                     bool moments, const std::function<bool(const std::string&)>& afresh);
+void load_parameters(Backend& ops, ParameterList& parameters, int copy,
+                     const ParameterSource& source, bool moments,
+                     const std::function<bool(const std::string&)>& afresh);
 
 }  // namespace strait

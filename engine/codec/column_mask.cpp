@@ -47,9 +47,10 @@ class ColumnMaskCodec final : public TensorCodec {
         refresh_(o.refresh),
         first_step_(c.batch.first_step),
         keeps_(c.has_adjoint) {
-    if (refresh_ > 0 && c.encodes)
-      energy_ = c.method.parameters.declare_state(c.name("energy"), {1, width_},
-                                                  statistics_of(c.compute()), zeros());
+    if (refresh_ == 0 || !c.encodes) return;
+    energy_ = c.method.parameters.declare_state(c.name("energy"), {1, width_},
+                                                statistics_of(c.compute()), zeros());
+    energy_->local = true;
   }
 
   Message encode(Context& ctx, Frame& frame, Tensor x) override {

@@ -25,6 +25,7 @@ class LowrankCodec final : public TensorCodec {
     const Initialiser init = normal(c.method.seed, c.name("start"),
                                     1.0 / std::sqrt(static_cast<double>(c.method.shape.width)));
     right_ = c.method.parameters.declare_state(c.name("right_factor"), shape, s, init);
+    right_->local = true;
     start_ = c.method.parameters.declare_constant(c.name("start"), shape, s, init);
   }
 

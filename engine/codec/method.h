@@ -77,6 +77,9 @@ class ControlLink {
   virtual Message receive(int32_t purpose) = 0;
   // Does `work` and books it as the codec's. No send or receive inside.
   virtual void compute(const std::function<void()>& work) = 0;
+  // value, any float type, becomes its sum over the copies of this rank (Grid::copies_of), the same bits on all of them; with one copy
+  // nothing happens. Called on all copies alike, not inside compute().
+  virtual void sum_over_copies(Tensor value) = 0;
 };
 
 // The end of an optimizer step, as a codec sees it.

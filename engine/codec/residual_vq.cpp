@@ -57,11 +57,13 @@ ResidualVq::ResidualVq(const MethodContext& c, const BatchShape& batch,
   codes_ =
       c.parameters.declare_state(name + ".codes", {rows, r_}, s,
                                  normal(c.seed, name.substr(0, name.rfind('.')) + ".codes", 1.0));
+  codes_->local = true;
   if (!sender) return;
   counts_ = c.parameters.declare_state(name + ".counts", {rows, o_.groups}, s, ones());
   sums_ =
       c.parameters.declare_state(name + ".sums", {rows, r_}, s,
                                  normal(c.seed, name.substr(0, name.rfind('.')) + ".codes", 1.0));
+  counts_->local = sums_->local = true;
 }
 
 Tensor ResidualVq::slab(const Buffer* b, int book) const {

@@ -32,7 +32,7 @@ class Motion final : public BasisMotion {
     if (end == BoundaryEnd::sender || boundary + 1 != c.boundaries) return;
     y_ = c.parameters.declare_state("subspace.Y", basis->shape, basis->dtype, zeros());
     e_ = c.parameters.declare_state("subspace.e", {1}, DType::f64, zeros());
-    y_->moment = e_->moment = true;
+    y_->moment = e_->moment = y_->local = e_->local = true;
   }
 
   uint64_t version(Backend& ops) const override {
@@ -74,6 +74,10 @@ class Motion final : public BasisMotion {
       return;
     }
     Message m(pool_, ctx.ops, {{u_->dtype, u_->shape}});
+    if (y_ != nullptr) {
+      link.sum_over_copies(y_->value);
+      link.sum_over_copies(e_->value);
+    }
     link.compute([&] {
       if (y_ != nullptr) {
         ArenaScope scope(ctx.scratch);

@@ -14,7 +14,7 @@ class TopkCodec final : public TensorCodec {
     error_ = c.method.parameters.declare_state(
         c.name("error"), {c.batch.microbatches, c.batch.rows, c.method.shape.width},
         statistics_of(c.compute()), zeros());
-    error_->moment = true;
+    error_->moment = error_->local = true;
   }
 
   Message encode(Context& ctx, Frame& frame, Tensor x) override {

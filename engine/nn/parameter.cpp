@@ -86,7 +86,7 @@ Buffer* ParameterList::declare_buffer(std::string name, Shape shape, DType dtype
     }
   }
   STRAIT_CHECK(!value_.defined(), "declare() after allocate()");
-  buffers_.push_back({std::move(name), shape, dtype, std::move(init), saved, false, {}});
+  buffers_.push_back({std::move(name), shape, dtype, std::move(init), saved, false, false, {}});
   return &buffers_.back();
 }
 

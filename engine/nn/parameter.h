@@ -68,6 +68,8 @@ struct Buffer {
   Initialiser init;
   bool saved = false;
   bool moment = false;  // of an update rule: begins afresh where the optimizer does
+  // A state that depends on what this copy of the rank has seen (Grid::copies_of); all others are equal on all copies.
+  bool local = false;
   Tensor value;
 };
 

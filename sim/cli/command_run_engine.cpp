@@ -58,13 +58,14 @@ const char* conversion_text(const ModelConstraint& before, const std::string& me
 
 void print_start(const TrainingJob& job, const fs::path& directory) {
   const TrainingConfig& c = job.config();
-  int64_t parameters = 0;
-  for (const RankPlan& p : job.plan.ranks) parameters += p.parameters;
-  const StepBytes b = bytes_of(job.plan.step);
+  const StepBytes b = traffic_of(job.plan.step, c.grid()).pipeline;
   fmt::print("run               {}\n", directory.string());
-  fmt::print("model             {:.3g} M parameters on {} stages, {}, {}\n",
-             static_cast<double>(parameters) / 1e6, c.pipeline, name_of(job.backend),
-             c.dtype == DType::bf16 ? "bf16" : "fp32");
+  std::string grid = fmt::format("{} stages", c.pipeline);
+  if (c.shards > 1) grid += fmt::format(" x {} shards", c.shards);
+  if (c.replicas > 1) grid += fmt::format(" x {} replicas", c.replicas);
+  fmt::print("model             {:.3g} M parameters on {}, {}, {}\n",
+             static_cast<double>(trainable_parameters(c, job.plan.ranks)) / 1e6, grid,
+             name_of(job.backend), c.dtype == DType::bf16 ? "bf16" : "fp32");
   if (!job.data.empty()) fmt::print("data              {}\n", job.data.front().description);
   if (job.start)
     fmt::print("starts from       {}{}\n", job.scenario.training.init_from,

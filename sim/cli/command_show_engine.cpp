@@ -19,12 +19,6 @@ std::string gib(size_t bytes) { return bytes_text(static_cast<double>(bytes)); }
 
 uint64_t peak(const RankPlan& p) { return memory_needed({p}); }
 
-int64_t trained(const DryRun& plan) {
-  int64_t parameters = 0;
-  for (const RankPlan& p : plan.ranks) parameters += p.parameters;
-  return parameters;
-}
-
 // `plain`: of the uncompressed model; null where that is the model itself.
 void print_model(const TrainingConfig& config, const DryRun& plan, const DryRun* plain) {
   fmt::print(
@@ -36,7 +30,9 @@ void print_model(const TrainingConfig& config, const DryRun& plan, const DryRun*
   const auto beside = [&](const auto& figure) {
     return plain ? fmt::format("; uncompressed {}", figure(*plain)) : std::string();
   };
-  const auto parameters = [](const DryRun& p) { return fmt::format("{}", trained(p)); };
+  const auto parameters = [&](const DryRun& p) {
+    return fmt::format("{}", trainable_parameters(config, p.ranks));
+  };
   const auto flops = [](const DryRun& p) { return fmt::format("{:.3e}", flops_of(p.step)); };
   fmt::print("parameters        {} trained{}\n", parameters(plan), beside(parameters));
   fmt::print("FLOPs per step    {}{}\n", flops(plan), beside(flops));
@@ -87,7 +83,8 @@ std::string full_rank_text(const TrainingConfig& config) {
 
 // All figures are counted from the messages of the dry run.
 void print_bytes(const TrainingConfig& config, const record::StepLog& step) {
-  const StepBytes b = bytes_of(step);
+  const StepTraffic traffic = traffic_of(step, config.grid());
+  const StepBytes& b = traffic.pipeline;
   const auto text = [](uint64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
   fmt::print("\nmethod            {}{}{}\n", method_text(config), ratio_text(config),
              full_rank_text(config));
@@ -99,6 +96,9 @@ void print_bytes(const TrainingConfig& config, const record::StepLog& step) {
       "{}\n",
       b.combined().wire_ratio(), b.forward.wire_ratio(), b.backward.wire_ratio(),
       config.dtype == DType::bf16 ? "bf16" : "fp32");
+  if (config.grid().copies() > 1)
+    fmt::print("gradients         {} copies of each stage sum them: {} a step\n",
+               config.grid().copies(), text(traffic.context.sync() + traffic.data.sync()));
 }
 
 // devices.timing.link_free_step, and what it makes of the card.

@@ -194,6 +194,8 @@ TrainingConfig to_training(const scenario::Scenario& s, int vocabulary) {
   c.dtype = to_dtype(s.devices.precision);
   c.seed = s.seed;
   c.pipeline = s.parallel.pipeline;
+  c.shards = s.parallel.context;
+  c.replicas = s.parallel.data;
   c.layers_per_stage = s.parallel.layers_per_stage;
   c.schedule = s.parallel.schedule == scenario::PipelineSchedule::gpipe ? "gpipe" : "1f1b";
   c.batch = s.training.batch;

@@ -27,6 +27,11 @@ struct StepBytes {
   uint64_t all() const { return combined().all(); }
 };
 StepBytes bytes_of(const record::StepLog& step);
+// Of the messages between stages of one copy of the model, between shards of a replica, and between replicas (docs/metrics.md, `wire`).
+struct StepTraffic {
+  StepBytes pipeline, context, data;
+};
+StepTraffic traffic_of(const record::StepLog& step, const Grid& grid);
 // Operations of one step on all ranks, codecs and update included.
 double flops_of(const record::StepLog& step);
 

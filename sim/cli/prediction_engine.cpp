@@ -10,22 +10,44 @@
 
 namespace strait::cli {
 
+namespace {
+
+void add(StepBytes& b, const record::Send& send) {
+  ++b.messages;
+  KindBytes& kind = send.kind == record::MessageKind::forward    ? b.forward
+                    : send.kind == record::MessageKind::backward ? b.backward
+                                                                 : b.control;
+  kind.payload += send.payload.count;
+  kind.sections += send.sync.count;
+  kind.dense += send.dense.count;
+}
+
+// book(from, send) for every message.
+template <class Book>
+void for_each_send(const record::StepLog& step, const Book& book) {
+  for (size_t rank = 0; rank < step.ranks.size(); ++rank)
+    for (const record::Entry& e : step.ranks[rank].entries)
+      if (const auto* send = std::get_if<record::Send>(&e.action))
+        book(static_cast<int>(rank), *send);
+}
+
+}  // namespace
+
 StepBytes bytes_of(const record::StepLog& step) {
   StepBytes b;
-  for (const record::RankLog& rank : step.ranks) {
-    for (const record::Entry& e : rank.entries) {
-      const auto* send = std::get_if<record::Send>(&e.action);
-      if (send == nullptr) continue;
-      ++b.messages;
-      KindBytes& kind = send->kind == record::MessageKind::forward    ? b.forward
-                        : send->kind == record::MessageKind::backward ? b.backward
-                                                                      : b.control;
-      kind.payload += send->payload.count;
-      kind.sections += send->sync.count;
-      kind.dense += send->dense.count;
-    }
-  }
+  for_each_send(step, [&](int, const record::Send& send) { add(b, send); });
   return b;
+}
+
+StepTraffic traffic_of(const record::StepLog& step, const Grid& grid) {
+  StepTraffic t;
+  for_each_send(step, [&](int from, const record::Send& send) {
+    add(grid.replica(from) != grid.replica(send.to) ? t.data
+        : grid.shard(from) != grid.shard(send.to)   ? t.context
+                                                    : t.pipeline,
+        send);
+  });
+  return t;
 }
 
 KindBytes StepBytes::combined() const {
@@ -84,7 +106,7 @@ double predict_training_seconds(const TrainingConfig& config, const record::Step
   const double rate = 2.0 * n * n * n / best;
   // Small models spend about as much time between the products as in them.
   return 2.0 * flops_of(step) * static_cast<double>(config.steps) /
-         (rate * std::min(host_threads, config.pipeline));
+         (rate * std::min(host_threads, config.grid().ranks()));
 }
 
 double predict_packet_seconds(const scenario::Scenario& s, const record::StepLog& step) {

@@ -96,10 +96,6 @@ void check_data(const Scenario& scenario, Rules& rules) {
 }
 
 void check_training(const Training& training, Rules& rules) {
-  rules.require(training.batch % training.microbatches == 0, "/training/batch",
-                {"/training/microbatches"},
-                fmt::format("batch {} for {} microbatches", training.batch, training.microbatches),
-                "a batch that training.microbatches divides");
   rules.require(
       training.optimizer.warmup_steps <= training.steps, "/training/optimizer/warmup_steps",
       {"/training/steps"},
@@ -107,8 +103,37 @@ void check_training(const Training& training, Rules& rules) {
       "at most training.steps");
 }
 
+// Products may be larger than an int.
+void check_grid(const Scenario& scenario, Rules& rules) {
+  const Parallel& parallel = scenario.parallel;
+  const int64_t copies = int64_t{parallel.context} * parallel.data;
+  constexpr int64_t most_ranks = 4096;  // docs/record_format.md
+  rules.require(copies <= most_ranks && copies * parallel.pipeline <= most_ranks, "/parallel", {},
+                fmt::format("a grid of {} x {} x {} ranks", parallel.pipeline, parallel.context,
+                            parallel.data),
+                fmt::format("at most {} ranks", most_ranks));
+  rules.require(
+      scenario.training.batch % (int64_t{parallel.data} * scenario.training.microbatches) == 0,
+      "/training/batch", {"/training/microbatches", "/parallel/data"},
+      fmt::format("batch {} for {}{} microbatches", scenario.training.batch,
+                  parallel.data > 1 ? fmt::format("{} replicas of ", parallel.data) : "",
+                  scenario.training.microbatches),
+      parallel.data > 1 ? "a batch that parallel.data x training.microbatches divides"
+                        : "a batch that training.microbatches divides");
+  if (scenario.model.context)
+    rules.require(*scenario.model.context % parallel.context == 0, "/parallel/context",
+                  {"/model/context"},
+                  fmt::format("{} shards of {} tokens", parallel.context, *scenario.model.context),
+                  "a divisor of model.context");
+  rules.require(copies == 1 || scenario.network.topology != sim::Topology::chain,
+                "/network/topology", {"/parallel"},
+                fmt::format("the text \"chain\" for {} copies of each stage", copies),
+                "\"mesh\" or \"access\": a chain joins the stages of one copy");
+}
+
 void check_parallel(const Scenario& scenario, Rules& rules) {
   const Parallel& parallel = scenario.parallel;
+  check_grid(scenario, rules);
   if (scenario.model.layers)
     rules.require(parallel.pipeline <= *scenario.model.layers, "/parallel/pipeline",
                   {"/model/layers"},

@@ -17,6 +17,10 @@ void derive_defaults(const Document& document, Scenario& scenario) {
   if (scenario.name.empty()) scenario.name = name_of_file(document.file, "scenario");
   if (!document.root.contains(Json::json_pointer("/compression/pipeline/wire")))
     scenario.compression.pipeline.wire = scenario.devices.precision;
+  // A chain joins the stages of one copy of the model only.
+  if (!document.root.contains(Json::json_pointer("/network/topology")) &&
+      scenario.parallel.context * scenario.parallel.data > 1)
+    scenario.network.topology = sim::Topology::mesh;
   if (auto& backward = scenario.compression.pipeline.backward;
       backward &&
       !document.root.contains(Json::json_pointer("/compression/pipeline/backward/wire")))
@@ -123,6 +127,10 @@ std::vector<Problem> resolve_model(Scenario& scenario, const ModelResolver& reso
     report("/parallel/layers_per_stage",
            fmt::format("{} layers in all for a model of {}", sum, shape.layers),
            "entries that add up to the model's layers");
+  if (shape.context % parallel.context != 0)
+    report("/parallel/context",
+           fmt::format("{} shards of {} tokens", parallel.context, shape.context),
+           "a divisor of the model's context");
   for (const CodecSize& size : codec_sizes(scenario.compression.pipeline))
     if (size.value > shape.width)
       report(size.pointer, fmt::format("{} {} for width {}", size.key, size.value, shape.width),

@@ -3,7 +3,9 @@
 // tables_*.cpp. Knows no tensor and no engine type: names, enums, numbers and optionals only.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <climits>
 #include <cstdint>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -125,12 +127,16 @@ enum class PipelineSchedule { gpipe, one_f_one_b };
 
 struct Parallel {
   int pipeline = 1;
-  int context = 1;  // only 1 in this version
-  int data = 1;     // only 1 in this version
+  int context = 1;  // shards of a sequence
+  int data = 1;     // replicas
   PipelineSchedule schedule = PipelineSchedule::one_f_one_b;
   std::vector<int> layers_per_stage;  // empty: as even as possible
 
-  int ranks() const { return pipeline * context * data; }
+  // At most INT_MAX, also of a grid that is refused.
+  int ranks() const {
+    const int64_t ranks = int64_t{pipeline} * std::min<int64_t>(int64_t{context} * data, INT_MAX);
+    return static_cast<int>(std::min<int64_t>(ranks, INT_MAX));
+  }
 };
 
 enum class Precision { fp32, bf16 };

@@ -135,7 +135,8 @@ Object<NetworkConfig> network_table() {
               {{"chain", Topology::chain}, {"mesh", Topology::mesh}, {"access", Topology::access}}),
           "`chain`: links between neighbours. `mesh`: a link between every pair. `access`: each "
           "rank behind its own up- "
-          "and downlink, as at home.",
+          "and downlink, as at home. Where parallel.context or parallel.data is more than 1 the "
+          "default is `mesh`.",
           note)
       .field("links", &NetworkConfig::links, links_table().kind(), "All links.", note)
       .field("overrides", &NetworkConfig::overrides, list_of(override_table().kind()),

@@ -323,13 +323,17 @@ Object<Training> training_table() {
 }
 
 Object<Parallel> parallel_table() {
-  const std::string only_one = "1 (more is not in this version)";
   Object<Parallel> table("parallel", "How the model is spread over ranks.");
   table
       .field("pipeline", &Parallel::pipeline, integer(1, most_ranks),
              "Pipeline stages; at most the model's layers.")
-      .field("context", &Parallel::context, integer(1, 1, only_one), "Shards of a sequence.")
-      .field("data", &Parallel::data, integer(1, 1, only_one), "Replicas.")
+      .field("context", &Parallel::context, integer(1, 1, "1 (more is not in this version)"),
+             "Shards of a sequence (context parallelism): each rank has its share of the tokens, "
+             "and keys and values travel.")
+      .field("data", &Parallel::data, integer(1, most_ranks),
+             "Replicas (data parallelism): each has its share of the batch; gradients are summed "
+             "over all ranks that hold "
+             "the same parameters, in a ring.")
       .field("schedule", &Parallel::schedule,
              one_of<PipelineSchedule>(
                  {{"gpipe", PipelineSchedule::gpipe}, {"1f1b", PipelineSchedule::one_f_one_b}}),

@@ -56,6 +56,18 @@ class Commands(Case):
             self.assertIn(text, done.stderr)
         self.assertFalse((self.folder / "runs").exists())
 
+    def test_replicas_train_as_one_does_and_sum_their_gradients(self):
+        one = self.run_ok("one", training__microbatches=2)
+        two = self.run_ok("two", parallel__data=2, parallel__pipeline=4, training__microbatches=1, training__evaluate_batches=2)
+        for a, b in zip(self.rows(one / "steps.csv"), self.rows(two / "steps.csv")):
+            self.assertAlmostEqual(float(a["loss"]), float(b["loss"]), delta=1e-5)  # sums in another order
+            self.assertEqual(a["tokens"], b["tokens"])
+        wire = json.loads((two / "summary.json").read_text())["wire"]
+        self.assertEqual(wire["data"]["combined"]["messages"], 6 * 8 * 2)  # steps, ranks, hops of two ranks' ring
+        self.assertEqual(wire["data"]["combined"]["wire_ratio"], 1)
+        self.assertGreater(wire["pipeline"]["combined"]["wire_ratio"], 5)
+        self.assertIn("2 copies of each stage", self.ok("show", two / "scenario.json"))
+
     def test_a_run_leaves_the_files_of_the_design(self):
         run = self.run_ok("out")
         steps = self.rows(run / "steps.csv")

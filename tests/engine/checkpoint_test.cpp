@@ -24,6 +24,12 @@ TrainingConfig config(const std::string& method, DType dtype, int pipeline = 3) 
   TrainingConfig c = tiny_run(pipeline, method.substr(0, space), dtype, 7, 2);
   if (space == std::string::npos) return c;
   const std::string what = method.substr(space + 1);
+  if (what == "replicas") {
+    c.replicas = 2;
+    c.microbatches = 1;
+    if (c.method.method == "subspace") c.method.update_every = 2;
+    return c;
+  }
   if (what.starts_with("projected_")) c.method.variant = what;
   if (what != "projected_weights") c.method.update_every = 2;  // between and at checkpoints
   if (what == "keep") c.method.transport = what;
@@ -67,18 +73,27 @@ void expect_same_end(const Outcome& whole, const Outcome& rest, int64_t done) {
 }
 
 TEST(Checkpoint, ATrainingGoesOnBitForBitFromEveryCheckpointOnDisk) {
-  for (const auto& [method, rule] :
-       {std::pair{"none", UpdateRule::adamw}, std::pair{"subspace", UpdateRule::adamw},
-        std::pair{"resbm", UpdateRule::adamw}, std::pair{"frozen", UpdateRule::adamw},
-        std::pair{"subspace moving", UpdateRule::adamw},
-        std::pair{"subspace keep", UpdateRule::adamw},
-        std::pair{"subspace projected_gradient", UpdateRule::adamw},
-        std::pair{"subspace projected_weights", UpdateRule::adamw},
-        std::pair{"mapl", UpdateRule::adamw}, std::pair{"mapl+vq", UpdateRule::adamw},
-        std::pair{"quantize", UpdateRule::adamw}, std::pair{"topk", UpdateRule::adamw},
-        std::pair{"column_mask", UpdateRule::adamw}, std::pair{"lowrank", UpdateRule::adamw},
-        std::pair{"subspace", UpdateRule::muon}, std::pair{"resbm", UpdateRule::muon},
-        std::pair{"mapl", UpdateRule::muon}})
+  for (const auto& [method, rule] : {std::pair{"none", UpdateRule::adamw},
+                                     std::pair{"subspace", UpdateRule::adamw},
+                                     std::pair{"resbm", UpdateRule::adamw},
+                                     std::pair{"frozen", UpdateRule::adamw},
+                                     std::pair{"subspace moving", UpdateRule::adamw},
+                                     std::pair{"subspace keep", UpdateRule::adamw},
+                                     std::pair{"subspace projected_gradient", UpdateRule::adamw},
+                                     std::pair{"subspace projected_weights", UpdateRule::adamw},
+                                     std::pair{"mapl", UpdateRule::adamw},
+                                     std::pair{"mapl+vq", UpdateRule::adamw},
+                                     std::pair{"quantize", UpdateRule::adamw},
+                                     std::pair{"topk", UpdateRule::adamw},
+                                     std::pair{"column_mask", UpdateRule::adamw},
+                                     std::pair{"lowrank", UpdateRule::adamw},
+                                     std::pair{"topk replicas", UpdateRule::adamw},
+                                     std::pair{"lowrank replicas", UpdateRule::adamw},
+                                     std::pair{"mapl+vq replicas", UpdateRule::adamw},
+                                     std::pair{"subspace replicas", UpdateRule::adamw},
+                                     std::pair{"subspace", UpdateRule::muon},
+                                     std::pair{"resbm", UpdateRule::muon},
+                                     std::pair{"mapl", UpdateRule::muon}})
     for (const DType dtype : {DType::f32, DType::bf16}) {
       SCOPED_TRACE(std::string(method) + " " + name_of(dtype) +
                    (rule == UpdateRule::muon ? " muon" : ""));

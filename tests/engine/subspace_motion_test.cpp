@@ -215,6 +215,7 @@ class GivenBasis final : public ControlLink {
     m.version = version_;
     return m;
   }
+  void sum_over_copies(Tensor) override {}
   void compute(const std::function<void()>& work) override { work(); }
 
  private:

@@ -122,6 +122,7 @@ class QueueLink final : public ControlLink {
     queue_.pop_front();
     return m;
   }
+  void sum_over_copies(Tensor) override {}
   void compute(const std::function<void()>& work) override { work(); }
 
  private:

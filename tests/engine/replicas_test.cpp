@@ -1,0 +1,140 @@
+// Data parallelism: replicas of the pipeline, each with its share of the batch, take the step that one would take (specs/context_parallelism.md
+// 11.1 and 11.2; design, section 9.5).
+#include <gtest/gtest.h>
+
+#include <mutex>
+#include <variant>
+
+#include "engine/in_process.h"
+#include "engine/rank.h"
+#include "tests/engine/pipeline.h"
+
+namespace strait::testing {
+namespace {
+
+struct Outcome {
+  std::vector<record::StepLog> steps;
+  std::vector<record::Evaluation> evaluations;
+  std::string parameters;
+};
+
+Outcome run(const TrainingConfig& c, BackendKind kind = BackendKind::cpu) {
+  Outcome o;
+  const HashedTokens data(c.shape);
+  TrainingObserver observer;
+  observer.step = [&](const record::StepLog& s) { o.steps.push_back(s); };
+  observer.evaluation = [&](const record::Evaluation& e) { o.evaluations.push_back(e); };
+  o.parameters = train(c, kind, &data, 2, observer).parameters_hash;
+  return o;
+}
+
+// A batch of 8 in microbatches of 2 sequences.
+TrainingConfig config(int pipeline, int replicas, const std::string& method, DType dtype) {
+  TrainingConfig c = tiny_run(pipeline, method, dtype, 3, 1);
+  c.batch = 8;
+  c.replicas = replicas;
+  c.microbatches = 4 / replicas;
+  c.evaluate_batches = 4 / replicas;  // of 2 sequences a replica
+  return c;
+}
+
+const char* const kAlikeEverywhere[] = {"none", "subspace", "resbm", "mapl",       "frozen",
+                                        "cast", "quantize", "topk",  "column_mask"};
+
+TEST(Replicas, TakeTheStepsOfOne) {
+  for (const char* method : kAlikeEverywhere) {
+    const Outcome one = run(config(2, 1, method, DType::f64), BackendKind::reference),
+                  two = run(config(2, 2, method, DType::f64), BackendKind::reference);
+    ASSERT_EQ(one.steps.size(), two.steps.size());
+    // Sums in another order: rounding of f64, which three steps of AdamW make larger, but not by six orders.
+    for (size_t i = 0; i < one.steps.size(); ++i) {
+      EXPECT_NEAR(two.steps[i].loss, one.steps[i].loss, 1e-9) << method << " step " << i;
+      EXPECT_NEAR(two.steps[i].grad_norm, one.steps[i].grad_norm, 1e-9) << method;
+      EXPECT_EQ(two.steps[i].tokens, one.steps[i].tokens);
+    }
+    ASSERT_EQ(one.evaluations.size(), two.evaluations.size());
+    for (size_t i = 0; i < one.evaluations.size(); ++i)
+      EXPECT_NEAR(two.evaluations[i].validation_loss, one.evaluations[i].validation_loss, 1e-9)
+          << method;
+  }
+}
+
+// Codecs that remember what they have seen do so copy by copy: another training, but one that repeats, and whose copies stay equal
+// (train() checks it).
+TEST(Replicas, KeepEqualParametersWhereCodecsRememberOfTheirOwn) {
+  for (const char* method : {"lowrank", "topk", "mapl+vq", "column_mask"}) {
+    TrainingConfig c = config(2, 4, method, DType::f32);
+    c.method.error_feedback = "per_microbatch";
+    c.method.refresh = 2;
+    EXPECT_EQ(run(c).parameters, run(c).parameters) << method;
+  }
+}
+
+TEST(Replicas, MoveTheBasisByTheGradientsOfAll) {
+  double losses[2][3];
+  for (const int replicas : {1, 2}) {
+    TrainingConfig c = config(3, replicas, "subspace", DType::f64);
+    c.method.update_every = 1;
+    const Outcome o = run(c, BackendKind::reference);
+    for (size_t i = 0; i < 3; ++i) losses[replicas - 1][i] = o.steps[i].loss;
+  }
+  for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(losses[1][i], losses[0][i], 1e-8);  // as above
+}
+
+TEST(Replicas, SendTheirGradientsInARing) {
+  for (const int replicas : {2, 4}) {
+    const TrainingConfig c = config(2, replicas, "none", DType::f32);
+    const DryRun plan = dry_run(c);
+    const Grid grid = c.grid();
+    ASSERT_EQ(plan.step.ranks.size(), static_cast<size_t>(grid.ranks()));
+    for (int r = 0; r < grid.ranks(); ++r) {
+      uint64_t bytes = 0, messages = 0;
+      for (const record::Entry& e : plan.step.ranks[static_cast<size_t>(r)].entries) {
+        const auto* send = std::get_if<record::Send>(&e.action);
+        if (send == nullptr || grid.replica(send->to) == grid.replica(r)) continue;
+        EXPECT_EQ(send->kind, record::MessageKind::sync);
+        EXPECT_EQ(send->dense, send->payload);
+        EXPECT_EQ(send->to, grid.rank(grid.stage(r), 0, (grid.replica(r) + 1) % replicas));
+        bytes += send->payload.count;
+        ++messages;
+      }
+      EXPECT_EQ(messages, static_cast<uint64_t>(2 * (replicas - 1)));
+      // 2 (G-1)/G of the flat gradient, whose parts differ by an element at most.
+      const RankPlan& p = plan.ranks[static_cast<size_t>(r)];
+      const double expected =
+          2.0 * (replicas - 1) / replicas * 4 * static_cast<double>(p.parameters);
+      EXPECT_GE(static_cast<double>(bytes), expected - 8.0 * replicas);
+      EXPECT_LE(static_cast<double>(bytes), 1.05 * expected);  // with the padding between tensors
+    }
+  }
+}
+
+// Any length, also one below the number of ranks; the same bits on all of them.
+TEST(Replicas, RingSumsAreTheSameBitsEverywhere) {
+  for (const int ranks : {2, 3, 8}) {
+    for (const int64_t n : {1, 2, 7, 64}) {
+      std::vector<std::vector<float>> result(static_cast<size_t>(ranks));
+      MessagePool pool;
+      InProcess hub(ranks, 2);
+      std::vector<int> group;
+      for (int r = 0; r < ranks; ++r) group.push_back(r);
+      hub.run([&](int r) {
+        auto ops = make_backend(BackendKind::cpu, 1);
+        RankRecorder recorder(r, *ops);
+        auto communicator = hub.communicator(r, recorder);
+        std::vector<float>& mine = result[static_cast<size_t>(r)];
+        for (int64_t i = 0; i < n; ++i) mine.push_back(1.0F / static_cast<float>(3 + r * 7 + i));
+        communicator->all_reduce_ring(Tensor(mine.data(), DType::f32, {n}), group, 0, pool, *ops);
+      });
+      for (int r = 1; r < ranks; ++r) EXPECT_EQ(result[static_cast<size_t>(r)], result[0]);
+      for (int64_t i = 0; i < n; ++i) {
+        double sum = 0;
+        for (int r = 0; r < ranks; ++r) sum += 1.0 / static_cast<double>(3 + r * 7 + i);
+        EXPECT_NEAR(result[0][static_cast<size_t>(i)], sum, 1e-6);  // eight roundings of f32
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace strait::testing
