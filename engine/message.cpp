@@ -59,4 +59,15 @@ Message::Message(MessagePool& pool, Backend& ops, const std::vector<Section>& se
   }
 }
 
+Message Message::part(const std::vector<size_t>& sections) const {
+  Message some = *this;
+  some.views_.clear();
+  some.bytes_ = 0;
+  for (size_t i : sections) {
+    some.views_.push_back(section(i));
+    some.bytes_ += section(i).bytes();
+  }
+  return some;
+}
+
 }  // namespace strait

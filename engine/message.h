@@ -42,6 +42,9 @@ class Message {
 
   Tensor section(size_t i) const { return views_.at(i); }
   size_t sections() const { return views_.size(); }
+  // A message of some of the sections, in the given order, in the same memory: for a receiver that needs no more of a message that
+  // goes to several. `dense`, `sync` and `version` are this one's.
+  Message part(const std::vector<size_t>& sections) const;
   // The exact size on the wire.
   Bytes bytes() const { return {bytes_}; }
 

@@ -199,6 +199,24 @@ void Backend::attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor
        bytes_of({o, lse, q, k, v}) + mask_bytes(mask));
 }
 
+void Backend::attention_merge(Tensor o, Tensor lse, Tensor o_block, Tensor lse_block) {
+  const Contract c(Op::attention_merge, computes(), has_f64());
+  c.rank({"o", o}, 4);
+  c.rank({"o_block", o_block}, 4);
+  const DType s = statistics_of(c.float_type({"o_block", o_block}));
+  const Shape rows = {o.size(0), o.size(2), o.size(1)};
+  c.is({"o", o}, s, o.shape, Layout::heads);
+  c.is({"o_block", o_block}, o_block.dtype, o.shape, Layout::heads);
+  c.is({"lse", lse}, s, rows);
+  c.is({"lse_block", lse_block}, s, rows);
+  c.no_alias({"o", o}, {{"o_block", o_block}});
+  c.no_alias({"lse", lse}, {{"lse_block", lse_block}});
+  do_attention_merge(o, lse, o_block, lse_block);
+  book(Op::attention_merge, false, o_block.dtype,
+       3 * count(o.elements()) + 6 * count(lse.elements()),
+       written(o, true) + written(lse, true) + bytes_of({o_block, lse_block}));
+}
+
 void Backend::attention_delta(Tensor delta, Tensor dout, Tensor o) {
   const Contract c(Op::attention_delta, computes(), has_f64());
   c.rank({"o", o}, 4);

@@ -39,6 +39,7 @@ enum class Op : uint8_t {
   activation_forward,
   activation_backward,
   attention_forward,
+  attention_merge,
   attention_delta,
   attention_backward,
   gather_rows,
@@ -219,6 +220,12 @@ class Backend {
   // 4*B*H*Dh FLOPs an allowed pair (counted for full rows: Tq*Tk, halved when causal and Tq == Tk).
   void attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v,
                          const AttentionMask& mask, double scale);
+  // Joins the attention of the same queries to two blocks of keys (specs/context_parallelism.md 3.2 (a)), in place, in S:
+  //   w = 1 / (1 + exp(lse - lse_block));  o += w (o_block - o);  lse = max(lse, lse_block) + log1p(exp(-|lse - lse_block|))
+  // A row whose lse_block is -inf (no key allowed) stays as it is, bit for bit; where lse is -inf the row becomes that of the block.
+  // o (B,Tq,H,Dh), lse, lse_block (B,H,Tq) S; o_block (B,Tq,H,Dh) T or S; o and o_block strided in all but the last two.
+  // 3 FLOPs an element, 6 a row. Row-local.
+  void attention_merge(Tensor o, Tensor lse, Tensor o_block, Tensor lse_block);
   // delta (B,H,Tq) S = sum_d dout * o.  dout, o (B,Tq,H,Dh) T, strided in all but the last two.
   void attention_delta(Tensor delta, Tensor dout, Tensor o);
   // Gradients from the final lse and delta (specs/context_parallelism.md 3.3), so that KV blocks are independent.
@@ -366,6 +373,7 @@ class Backend {
   virtual void do_activation_backward(Tensor dx, Tensor dy, Tensor x, Activation activation) = 0;
   virtual void do_attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v,
                                     const AttentionMask& mask, double scale) = 0;
+  virtual void do_attention_merge(Tensor o, Tensor lse, Tensor o_block, Tensor lse_block) = 0;
   virtual void do_attention_delta(Tensor delta, Tensor dout, Tensor o) = 0;
   virtual void do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q,
                                      Tensor k, Tensor v, Tensor lse, Tensor delta,

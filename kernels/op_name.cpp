@@ -25,6 +25,8 @@ const char* name_of(Op op) {
       return "activation_backward";
     case Op::attention_forward:
       return "attention_forward";
+    case Op::attention_merge:
+      return "attention_merge";
     case Op::attention_delta:
       return "attention_delta";
     case Op::attention_backward:

@@ -26,8 +26,11 @@ struct Frame {
   int64_t context = 0;    // T
   Tensor
       ids;  // (N) i32; from the data loader on the first stage, from the message where a codec sends ids, else undefined
-  Tensor targets;         // (N) i32, last stage only; -1 is ignored
-  Tensor positions;       // (T) i32
+  Tensor targets;    // (N) i32, last stage only; -1 is ignored
+  Tensor positions;  // (T) i32
+  // (B, n) i32 of the whole sequence, which T tokens are a shard of, in the order of its layout (context/layout.h: order()): tokens of
+  // different documents do not meet in attention, padding is a document of its own. Undefined: one document.
+  Tensor documents;
   double loss_scale = 1;  // dlogits are multiplied by it: 1 / tokens of the whole batch
   int64_t step = 0;       // 1-based; 0 in an evaluation
   int microbatch = 0;     // of the step

@@ -27,8 +27,11 @@ void upload_values(Backend& ops, const Tensor& t, const std::vector<double>& val
       case DType::bf16:
         reinterpret_cast<bfloat16*>(host.data())[i] = bfloat16(f);
         break;
+      case DType::i32:
+        reinterpret_cast<int32_t*>(host.data())[i] = static_cast<int32_t>(values[i]);
+        break;
       default:
-        STRAIT_CHECK(false, "parameters are floats");
+        STRAIT_CHECK(false, "parameters are floats, constants floats or i32");
     }
   }
   ops.upload(t, host.data());

@@ -6,6 +6,7 @@
 #include "kernels/cpu/adamw.h"
 #include "kernels/cpu/attention_backward.h"
 #include "kernels/cpu/attention_forward.h"
+#include "kernels/cpu/attention_merge.h"
 #include "kernels/cpu/codec.h"
 #include "kernels/cpu/cross_entropy.h"
 #include "kernels/cpu/elementwise.h"
@@ -61,6 +62,9 @@ class BackendOf final : public HostBackend {
   void do_attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v,
                             const AttentionMask& mask, double scale) override {
     AttentionForward<V>(o, lse, q, k, v, mask, scale).run(threads_, scratch_);
+  }
+  void do_attention_merge(Tensor o, Tensor lse, Tensor o_block, Tensor lse_block) override {
+    cpu::attention_merge<V>(o, lse, o_block, lse_block, threads_);
   }
   void do_attention_delta(Tensor delta, Tensor dout, Tensor o) override {
     cpu::attention_delta<V>(delta, dout, o, threads_);

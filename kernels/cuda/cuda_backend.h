@@ -57,6 +57,7 @@ class CudaBackend final : public Backend {
   void do_activation_backward(Tensor dx, Tensor dy, Tensor x, Activation activation) override;
   void do_attention_forward(Tensor o, Tensor lse, Tensor q, Tensor k, Tensor v,
                             const AttentionMask& mask, double scale) override;
+  void do_attention_merge(Tensor o, Tensor lse, Tensor o_block, Tensor lse_block) override;
   void do_attention_delta(Tensor delta, Tensor dout, Tensor o) override;
   void do_attention_backward(Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor q, Tensor k,
                              Tensor v, Tensor lse, Tensor delta, const AttentionMask& mask,

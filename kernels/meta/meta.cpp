@@ -42,6 +42,7 @@ class MetaBackend final : public Backend {
   void do_activation_backward(Tensor, Tensor, Tensor, Activation) override {}
   void do_attention_forward(Tensor, Tensor, Tensor, Tensor, Tensor, const AttentionMask&,
                             double) override {}
+  void do_attention_merge(Tensor, Tensor, Tensor, Tensor) override {}
   void do_attention_delta(Tensor, Tensor, Tensor) override {}
   void do_attention_backward(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
                              const AttentionMask&, double, bool) override {}

@@ -1,5 +1,5 @@
 // Attention of one (query block, key block) pair, head by head (specs/context_parallelism.md 3.1
-// and 3.3): S[u,v] = scale q_u . k_v where allowed, lse[u] = ln sum_v exp S[u,v], o_u = sum_v
+// and 3.3) and the merge of two such blocks (3.2): S[u,v] = scale q_u . k_v where allowed, lse[u] = ln sum_v exp S[u,v], o_u = sum_v
 // exp(S[u,v] - lse[u]) v_v; backward with P = exp(S - lse): dV += P^T dO, dS = P (dO V^T - delta),
 // dQ += scale dS K, dK += scale dS^T Q.
 #include <cmath>
@@ -68,6 +68,22 @@ void ReferenceBackend::do_attention_forward(Tensor o, Tensor lse, Tensor q, Tens
             value += score[static_cast<size_t>(j)] * get(v, b, j, h / group, d);
           set(o, sum == 0.0 ? 0.0 : value / sum, b, u, h, d);
         }
+      }
+}
+
+void ReferenceBackend::do_attention_merge(Tensor o, Tensor lse, Tensor o_block, Tensor lse_block) {
+  for (int64_t b = 0; b < o.size(0); ++b)
+    for (int64_t u = 0; u < o.size(1); ++u)
+      for (int64_t h = 0; h < o.size(2); ++h) {
+        const double mine = get(lse, b, h, u), other = get(lse_block, b, h, u);
+        if (other == kMinusInfinity) continue;
+        const double ratio = std::exp(-std::abs(other - mine));  // 0 where `mine` is -inf
+        const double weight = (other >= mine ? 1.0 : ratio) / (1.0 + ratio);
+        for (int64_t d = 0; d < o.size(3); ++d) {
+          const double before = mine == kMinusInfinity ? 0.0 : get(o, b, u, h, d);
+          set(o, before + weight * (get(o_block, b, u, h, d) - before), b, u, h, d);
+        }
+        set(lse, std::max(mine, other) + std::log1p(ratio), b, h, u);
       }
 }
 

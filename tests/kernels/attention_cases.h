@@ -1,4 +1,4 @@
-// The cases of the three attention ops: head widths from 7 to 256, odd lengths, grouped heads,
+// The cases of the four attention ops: head widths from 7 to 256, odd lengths, grouped heads,
 // packed rows, and every mask that the engine makes of positions: contiguous, shards of a sequence,
 // zig-zag, documents, rows without any key.
 #pragma once
@@ -183,6 +183,24 @@ inline Case attention_delta_case(const AttentionCase& c) {
           }};
 }
 
+// Rows without a key on either side, on both, and log-sum-exps that are far apart.
+inline Case attention_merge_case(const AttentionCase& c, Kind block_kind) {
+  return {Op::attention_merge, "attention_merge: " + c.name, [=](Runner& r) {
+            const Shape queries = {c.B, c.Tq, c.H, c.Dh}, rows = {c.B, c.H, c.Tq};
+            std::vector<double> mine = r.random(rows, Kind::statistic, 3),
+                                other = r.random(rows, Kind::statistic, 3);
+            for (size_t i = 0; i < mine.size(); ++i) {
+              if (i % 7 == 2) mine[i] *= 1e4;
+              if (i % 5 == 1 || i % 11 == 3) mine[i] = -std::numeric_limits<double>::infinity();
+              if (i % 5 == 3 || i % 11 == 3) other[i] = -std::numeric_limits<double>::infinity();
+            }
+            const Tensor o = r.output("o", queries, Kind::statistic, kMerge, true, c.pad);
+            const Tensor lse = r.watch("lse", r.input(rows, Kind::statistic, mine), kMerge);
+            r.ops.attention_merge(o, lse, r.input(queries, block_kind, 1, c.pad),
+                                  r.input(rows, Kind::statistic, other));
+          }};
+}
+
 // lse and delta are the reference's own, in f64, so that only the backward is under test.
 inline Case attention_backward_case(const AttentionCase& c, Kind kind, bool accumulate) {
   return {Op::attention_backward,
@@ -223,6 +241,7 @@ inline std::vector<Case> attention_cases() {
   for (const AttentionCase& c : attention_shapes()) {
     const Kind kind = turn % 2 == 0 ? Kind::element : Kind::statistic;
     cases.push_back(attention_forward_case(c, kind));
+    cases.push_back(attention_merge_case(c, kind));
     cases.push_back(attention_delta_case(c));
     cases.push_back(attention_backward_case(c, kind, turn / 2 % 2 == 0));
     ++turn;

@@ -73,6 +73,110 @@ TEST_P(Attention, OverTwoShardsOfKeysMergesToTheWhole) {
             2e-6);  // two f32 attentions of 96 keys and their f32 lse
 }
 
+// Blocks of keys to be joined: (B,H,T) log-sum-exps and (B,T,H,Dh) outputs of each; B = 1.
+struct Blocks {
+  int64_t T = 7, H = 2, Dh = 5;
+  std::vector<std::vector<double>> o, lse;
+};
+
+// Merges the blocks in the given groups: those of a group first, then the groups, each from the left.
+std::vector<double> merged(Backend& ops, const Blocks& blocks,
+                           const std::vector<std::vector<size_t>>& groups) {
+  Runner r(ops, DType::f32, DType::f32);
+  const Shape queries = {1, blocks.T, blocks.H, blocks.Dh}, rows = {1, blocks.H, blocks.T};
+  const auto block = [&](size_t i) {
+    return std::pair(r.input(queries, Kind::statistic, blocks.o[i]),
+                     r.input(rows, Kind::statistic, blocks.lse[i]));
+  };
+  std::pair<Tensor, Tensor> all;
+  for (const auto& group : groups) {
+    const auto part = block(group[0]);
+    for (size_t i = 1; i < group.size(); ++i) {
+      const auto next = block(group[i]);
+      ops.attention_merge(part.first, part.second, next.first, next.second);
+    }
+    if (all.first.defined())
+      ops.attention_merge(all.first, all.second, part.first, part.second);
+    else
+      all = part;
+  }
+  r.watch("o", all.first, kExact);
+  r.watch("lse", all.second, kExact);
+  const auto results = r.results();
+  std::vector<double> values = results[0].values;
+  values.insert(values.end(), results[1].values.begin(), results[1].values.end());
+  return values;
+}
+
+// specs/context_parallelism.md 15, T5: against the two-pass form 3.2 (c), with rows that are empty in all blocks but one and
+// log-sum-exps as far apart as 2e4.
+TEST_P(Attention, Invariant05_MergeInAnyOrderAndGroupingIsTheSame) {
+  constexpr double kEmpty = -std::numeric_limits<double>::infinity();
+  Blocks blocks;
+  const auto rows = static_cast<size_t>(blocks.H * blocks.T),
+             width = static_cast<size_t>(blocks.Dh);
+  for (size_t i = 0; i < 4; ++i) {
+    blocks.o.emplace_back();
+    blocks.lse.emplace_back();
+    for (size_t row = 0; row < rows; ++row) {
+      double lse = normal_at(Philox{3}, i, row);
+      if (row % 5 == 1) lse += i == 2 ? 1e4 : -1e4;
+      if (row % 5 == 2 && i != row % 4) lse = kEmpty;
+      blocks.lse[i].push_back(static_cast<double>(static_cast<float>(lse)));
+    }
+    for (size_t u = 0; u < static_cast<size_t>(blocks.T); ++u)
+      for (size_t h = 0; h < static_cast<size_t>(blocks.H); ++h)
+        for (size_t d = 0; d < width; ++d) {
+          const bool empty = blocks.lse[i][h * static_cast<size_t>(blocks.T) + u] == kEmpty;
+          blocks.o[i].push_back(empty ? 0.0
+                                      : static_cast<double>(static_cast<float>(
+                                            normal_at(Philox{4}, i, (u * 2 + h) * width + d))));
+        }
+  }
+  std::vector<double> expected(rows * width, 0.0), lse(rows);
+  for (size_t u = 0; u < static_cast<size_t>(blocks.T); ++u)
+    for (size_t h = 0; h < static_cast<size_t>(blocks.H); ++h) {
+      const size_t row = h * static_cast<size_t>(blocks.T) + u;
+      double largest = kEmpty, sum = 0;
+      for (const auto& of_block : blocks.lse) largest = std::max(largest, of_block[row]);
+      for (const auto& of_block : blocks.lse) sum += std::exp(of_block[row] - largest);
+      lse[row] = largest + std::log(sum);
+      for (size_t i = 0; i < 4; ++i)
+        for (size_t d = 0; d < width; ++d)
+          expected[(u * 2 + h) * width + d] +=
+              std::exp(blocks.lse[i][row] - lse[row]) * blocks.o[i][(u * 2 + h) * width + d];
+    }
+  expected.insert(expected.end(), lse.begin(), lse.end());
+  const std::vector<std::vector<std::vector<size_t>>> ways = {
+      {{0}, {1}, {2}, {3}}, {{3}, {2}, {1}, {0}}, {{2}, {0}, {3}, {1}},
+      {{0, 1}, {2, 3}},     {{3, 0}, {1, 2}},     {{1}, {0, 2, 3}}};
+  for (const auto& way : ways) {
+    const std::vector<double> values = merged(*ops_, blocks, way);
+    ASSERT_EQ(values.size(), expected.size());
+    for (size_t i = 0; i < values.size(); ++i)
+      EXPECT_NEAR(values[i], expected[i], 2e-6 * std::max(1.0, std::abs(expected[i]))) << i;
+  }  // three merges of f32, each within a few of its roundings, 6e-8
+}
+
+TEST_P(Attention, Invariant05_MergeWithAnEmptyBlockIsTheIdentity) {
+  const double empty = -std::numeric_limits<double>::infinity();
+  Runner r(*ops_, DType::f32, DType::f32);
+  const Shape queries = {1, 3, 2, 5}, rows = {1, 2, 3};
+  const std::vector<double> o = r.random(queries, Kind::statistic, 1),
+                            lse = r.random(rows, Kind::statistic, 1), nothing(30, 0.0),
+                            never(6, empty);
+  for (bool first : {false, true}) {
+    const Tensor sum = r.input(queries, Kind::statistic, first ? nothing : o),
+                 sum_lse = r.input(rows, Kind::statistic, first ? never : lse);
+    ops_->attention_merge(sum, sum_lse, r.input(queries, Kind::statistic, first ? o : nothing),
+                          r.input(rows, Kind::statistic, first ? lse : never));
+    r.watch("o", sum, kExact);
+    r.watch("lse", sum_lse, kExact);
+  }
+  for (const auto& output : r.results())
+    EXPECT_EQ(output.values, output.name == "o" ? o : lse) << output.name;
+}
+
 INSTANTIATE_TEST_SUITE_P(On, Attention, ::testing::ValuesIn(subjects()),
                          [](const auto& test) { return test.param; });
 

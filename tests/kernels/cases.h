@@ -16,6 +16,7 @@ inline constexpr Tolerance kProduct{3e-6, 2e-3};  // f32 accumulation; bf16: the
 inline constexpr Tolerance kProductInS{3e-6, 3e-6};
 inline constexpr Tolerance kAttention{5e-6, 4e-3};
 inline constexpr Tolerance kAttentionInS{5e-6, 5e-6, 3e-3};
+inline constexpr Tolerance kMerge{2e-6, 2e-6};  // f32 exp, log1p and fma of already rounded inputs
 inline constexpr Tolerance kAttentionGradient{2e-5, 8e-3};
 inline constexpr Tolerance kAttentionGradientInS{2e-5, 2e-5, 3e-3};
 

@@ -196,6 +196,28 @@ TEST_F(Contract, OfAttention) {
                                  v, lse, lse, mask, 1, false);
       },
       "attention_backward", "dv");
+  expect_refused(
+      [&] {
+        ops_->attention_merge(o, lse, f32({1, 5, 4, 7}), f32({1, 4, 5}));
+      },
+      "attention_merge", "o_block", "(1, 5, 4, 8)");
+  expect_refused(
+      [&] {
+        ops_->attention_merge(o, lse, q, f32({1, 5, 4}));
+      },
+      "attention_merge", "lse_block", "(1, 4, 5)");
+  expect_refused(
+      [&] {
+        ops_->attention_merge(o, lse, o, f32({1, 4, 5}));
+      },
+      "attention_merge", "o shares memory with o_block");
+  expect_refused([&] { ops_->attention_merge(o, lse, q, lse); }, "attention_merge",
+                 "lse shares memory with lse_block");
+  expect_refused(
+      [&] {
+        ops_->attention_merge(t(DType::bf16, {1, 5, 4, 8}), lse, q, f32({1, 4, 5}));
+      },
+      "attention_merge", "o is bf16");
   AttentionMask half = mask;
   half.q_document = i32({1, 5});
   expect_refused([&] { ops_->attention_forward(o, lse, q, k, v, half, 1); }, "attention_forward",

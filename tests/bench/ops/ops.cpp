@@ -192,6 +192,11 @@ void add_attention(int64_t B, int64_t T, int64_t H, int64_t Hkv, int64_t Dh) {
       b.attention_backward(dq, dk, dv, dout, q, k, v, lse, delta, mask, scale, false);
     };
   };
+  add("attention_merge " + sizes, [=](Operands& o, DType t) -> std::function<void(Backend&)> {
+    const Tensor sum = o.zeros({B, T, H, Dh}, DType::f32), block = o.random({B, T, H, Dh}, t),
+                 lse = o.zeros({B, H, T}, DType::f32), other = o.zeros({B, H, T}, DType::f32);
+    return [=](Backend& b) { b.attention_merge(sum, lse, block, other); };
+  });
   add("attention_forward " + sizes, [=](Operands& o, DType t) { return operands(o, t, false); });
   add("attention_backward " + sizes, [=](Operands& o, DType t) { return operands(o, t, true); });
 }

@@ -1,0 +1,96 @@
+// What turns a shard's keys and values of one layer into what travels to the other shards, and back (specs/context_parallelism.md
+// 14). The unit is a piece: the tokens of one stretch of the sequence that a shard holds (layout.h). With W "on the wire":
+//
+//   owner      encode:          K, V before RoPE        -> payload W
+//   everybody  decode:          payload                 -> K, V after RoPE: what attention sees, the owner's own included
+//   everybody  decode_backward: dK, dV after RoPE       -> gradient of the payload, in S
+//              encode_gradient, add_gradient: to W and back, for the way to the owner, who sums in S
+//   owner      encode_backward: sum of the gradients    -> dK, dV before RoPE; gradients of own parameters
+//
+// One codec a layer and rank. What it keeps of a microbatch between forward and backward it keeps by frame.index, tensors in
+// frame.arena; the payloads themselves are kept by the attention and given to it again. Of one piece decode() may be asked any number of
+// times, before and after others.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "engine/context/piece_message.h"
+#include "engine/nn/module.h"
+
+namespace strait {
+
+struct KeyValue {
+  Tensor k, v;
+  bool defined() const { return k.defined(); }
+};
+
+// Of a piece: (sequences, tokens, heads, head width).
+struct KeyValueShape {
+  int64_t sequences = 0, tokens = 0, heads = 0, head_width = 0;
+  Shape shape() const { return {sequences, tokens, heads, head_width}; }
+};
+
+// Which piece.
+struct KeyValuePiece {
+  int shard = 0;       // its owner
+  int index = 0;       // < pieces a shard
+  int first_head = 0;  // of the layer's key heads, where only some of them are at work
+  KeyValueShape shape;
+  Tensor positions;  // (tokens) i32, global
+};
+
+class KeyValueCodec {
+ public:
+  virtual ~KeyValueCodec() = default;
+
+  // Of one piece; they depend on the shape alone. `gradient`: the payload's gradient on the wire. `accumulator`: where it is summed; its
+  // float sections are S.
+  virtual Sections payload(const KeyValueShape& shape) const = 0;
+  virtual Sections gradient(const KeyValueShape& shape) const = 0;
+  virtual Sections accumulator(const KeyValueShape& shape) const = 0;
+  // Whether heads can be encoded a few at a time (first_head).
+  virtual bool splits_heads() const = 0;
+
+  // pre: (B,tokens,Hkv,Dh) T before RoPE, strided in all but the last two.
+  virtual void encode(Context& ctx, Frame& frame, const Tensors& payload, const KeyValue& pre,
+                      const KeyValuePiece& piece) = 0;
+  // (B,tokens,Hkv,Dh) T after RoPE: in the payload itself, or in scratch, which the caller rewinds.
+  virtual KeyValue decode(Context& ctx, Frame& frame, const Tensors& payload,
+                          const KeyValuePiece& piece) = 0;
+  // Where the accumulator holds the gradient of what decode() gave as it is: those views of it, so that attention writes into them and
+  // decode_backward() is not asked. Else nothing.
+  virtual KeyValue gradient_views(const Tensors& /*accumulator*/) const { return {}; }
+  // accumulator [+]= the payload's gradient; `gradient` (B,tokens,Hkv,Dh) S, that of what decode() gave.
+  virtual void decode_backward(Context& /*ctx*/, Frame& /*frame*/, const Tensors& /*accumulator*/,
+                               const KeyValue& /*gradient*/, const Tensors& /*payload*/,
+                               const KeyValuePiece& /*piece*/, bool /*accumulate*/) {
+    STRAIT_CHECK(false, "a codec without gradient_views() has its own decode_backward()");
+  }
+  // Between accumulator and wire; asked only where their sections differ. Default: section by section, rounded.
+  virtual void encode_gradient(Context& ctx, Frame& frame, const Tensors& wire,
+                               const Tensors& accumulator);
+  // accumulator [+]= wire.
+  virtual void add_gradient(Context& ctx, Frame& frame, const Tensors& accumulator,
+                            const Tensors& wire, bool accumulate);
+  // pre (B,tokens,Hkv,Dh) T, strided as above, overwritten: the gradient of what encode() was given. May change the accumulator.
+  virtual void encode_backward(Context& ctx, Frame& frame, const KeyValue& pre,
+                               const Tensors& accumulator, const KeyValuePiece& piece) = 0;
+
+  // Bytes of a piece that method none would send at the run's precision: keys and values in T, their gradients in S.
+  static Bytes dense_payload(const KeyValueShape& shape, DType t);
+  static Bytes dense_gradient(const KeyValueShape& shape, DType t);
+};
+
+// Method none: keys and values after RoPE as they are, rounded to the wire's type, and their gradients.
+//   payload [K | V], 2 B tokens Hkv Dh elements of `wire`; gradient [dK | dV], as many of `gradient_wire`.
+// `wire`: T where undefined, or bf16. `gradient_wire`: S where undefined, or bf16. Rounding is straight-through in the backward.
+struct PlainKeyValueOptions {
+  std::optional<DType> wire, gradient_wire;
+};
+// `rope` as declare_rope_table() gives it, for positions of the whole sequence. Throws std::invalid_argument for other types.
+std::unique_ptr<KeyValueCodec> make_plain_key_values(const PlainKeyValueOptions& options, DType t,
+                                                     const Buffer* rope);
+
+}  // namespace strait
