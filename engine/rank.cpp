@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <numeric>
 #include <stdexcept>
 
 namespace strait {
@@ -28,13 +27,37 @@ int64_t sequences_before(const TrainingConfig& config) {
 
 // Of a shard's tokens in their sequence, in the order in which the rank has them.
 std::vector<int32_t> positions_of(const TrainingConfig& config, int shard) {
-  std::vector<int32_t> positions(static_cast<size_t>(config.shard_context()));
-  std::iota(positions.begin(), positions.end(),
-            static_cast<int32_t>(shard * config.shard_context()));
-  return positions;
+  return token_layout(config.context, config.shards, config.shape.context).positions(shard);
 }
 
 }  // namespace
+
+// Attention talks to the other shards in the middle of what a stage computes.
+class Rank::ShardLink final : public ContextLink {
+ public:
+  explicit ShardLink(Rank& rank) : rank_(rank) {}
+  int shard() const override { return rank_.grid_.shard(rank_.rank_); }
+  int shards() const override { return rank_.grid_.context; }
+  void send(int shard, const Tag& tag, Message message) override {
+    rank_.recorder_.between(
+        [&] { rank_.communicator_.send(rank_of(shard), tag, std::move(message)); });
+  }
+  Message receive(int shard, const Tag& tag) override {
+    return rank_.recorder_.between(
+        [&] { return rank_.communicator_.receive(rank_of(shard), tag); });
+  }
+  MessagePool& pool() override { return rank_.pool_; }
+  void codec(Phase phase, const std::function<void()>& work) override {
+    rank_.recorder_.aside(Category::codec, phase, work);
+  }
+
+ private:
+  int rank_of(int shard) const {
+    return rank_.grid_.rank(rank_.stage_index_, shard, rank_.replica_);
+  }
+
+  Rank& rank_;
+};
 
 Rank::Rank(const TrainingConfig& config, int rank, Backend& backend, RankRecorder& recorder,
            Communicator& communicator, MessagePool& pool, const BatchSource* data,
@@ -59,9 +82,11 @@ Rank::Rank(const TrainingConfig& config, int rank, Backend& backend, RankRecorde
       split_layers(config.shape.layers, config.pipeline, config.layers_per_stage);
   layers_ = ranges.at(static_cast<size_t>(stage_index_));
   const MethodContext c{config.shape, config.seed, parameters_, pool, config.pipeline - 1};
+  shard_link_ = std::make_unique<ShardLink>(*this);
   stage_ = std::make_unique<Stage>(
       StageOptions{config.shape, layers_, first(), last(), constrained_layers(config),
-                   frames_needed(schedule_, stage_index_), config.head_chunk_rows, config.dtype},
+                   frames_needed(schedule_, stage_index_), config.head_chunk_rows, config.dtype,
+                   config.shards, config.context, shard_link_.get()},
       *method_, c);
   if (!first()) before_ = method_->make_codec(c, stage_index_ - 1, BoundaryEnd::receiver);
   if (!last()) after_ = method_->make_codec(c, stage_index_, BoundaryEnd::sender);
@@ -237,9 +262,11 @@ void Rank::forward(Frame& frame, int microbatch, int64_t first_sequence) {
     };
     // Only where the loss is does a forward differ between microbatches.
     RepeatedWork& repeated = forwards_[{last() ? microbatch : 0, frame.index}];
-    if (frame.training) repeated.prepare(context_, frame, work);
+    // What asks for messages on the way cannot be noted.
+    const bool repeats = frame.training && config_.shards == 1;
+    if (repeats) repeated.prepare(context_, frame, work);
     Segment segment(recorder_, Category::compute, Phase::forward, microbatch);
-    x = frame.training ? repeated.run(context_, frame, work) : work();
+    x = repeats ? repeated.run(context_, frame, work) : work();
   }
   if (last()) return;
   if (frame.training && microbatch == 0) diagnose(*after_, stage_index_, frame, x, false);
@@ -264,9 +291,10 @@ void Rank::backward(Frame& frame, int microbatch) {
   {
     const auto work = [&] { return stage_->backward(context_, frame, dy); };
     RepeatedWork& repeated = backwards_[frame.index];
-    repeated.prepare(context_, frame, work);
+    const bool repeats = config_.shards == 1;
+    if (repeats) repeated.prepare(context_, frame, work);
     Segment segment(recorder_, Category::compute, Phase::backward, microbatch);
-    dx = repeated.run(context_, frame, work);
+    dx = repeats ? repeated.run(context_, frame, work) : work();
   }
   if (first()) return;
   if (microbatch == 0) diagnose(*before_, stage_index_ - 1, frame, dx, true);

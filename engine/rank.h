@@ -52,6 +52,7 @@ class Rank {
   void place_state(Arena& region);
   void load_batch(Frame& frame, int64_t first_sequence);
   class BoundaryLink;
+  class ShardLink;
   void forward(Frame& frame, int microbatch, int64_t first_sequence);
   void backward(Frame& frame, int microbatch);
   void diagnose(Codec& codec, int boundary, Frame& frame, Tensor x, bool gradient);
@@ -78,6 +79,7 @@ class Rank {
   Schedule schedule_;
   int64_t sequences_before_;
   LayerRange layers_;
+  std::unique_ptr<ContextLink> shard_link_;  // to the other shards of this stage and replica
   std::unique_ptr<Stage> stage_;
   bool takes_ids_ = false;  // this stage reads the tokens from the data
   std::unique_ptr<Codec> before_,

@@ -51,6 +51,13 @@ class RankRecorder {
     const Break pause(*this);
     return exchange();
   }
+  // Books `work`, in the middle of a segment, as an entry of its own, of the same microbatch.
+  template <class Work>
+  void aside(record::Category category, record::Phase phase, Work&& work) {
+    const Break pause(*this);
+    const Segment own(*this, category, phase, pause.microbatch());
+    work();
+  }
 
  private:
   class Break {
@@ -59,6 +66,7 @@ class RankRecorder {
     ~Break();
     Break(const Break&) = delete;
     Break& operator=(const Break&) = delete;
+    int microbatch() const { return segment_ == nullptr ? -1 : segment_->entry_.microbatch; }
 
    private:
     RankRecorder& recorder_;

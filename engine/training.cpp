@@ -3,8 +3,29 @@
 #include <fmt/format.h>
 
 #include <stdexcept>
+#include <string_view>
+#include <utility>
 
 namespace strait {
+
+namespace {
+
+// Where a scenario states what it is about.
+void validate_context(const TrainingConfig& c) {
+  try {
+    validate(c.context, c.shape, c.shards, c.dtype);
+  } catch (const std::invalid_argument& e) {
+    std::string text = e.what();
+    for (const auto& [option, pointer] :
+         {std::pair{"kv_wire_dtype", "wire"}, std::pair{"dkv_wire_dtype", "gradient_wire"}})
+      if (text.starts_with(option))
+        throw std::invalid_argument("/compression/context/" +
+                                    text.replace(0, std::string_view(option).size(), pointer));
+    throw std::invalid_argument("/parallel/context_attention/" + text);
+  }
+}
+
+}  // namespace
 
 void validate(const TrainingConfig& c) {
   validate(c.shape);
@@ -16,7 +37,6 @@ void validate(const TrainingConfig& c) {
   at_least("pipeline", c.pipeline, 1);
   at_least("shards", c.shards, 1);
   at_least("replicas", c.replicas, 1);
-  if (c.shards > 1) throw std::invalid_argument("shards is more than 1: not in this version");
   at_least("batch", c.batch, 1);
   at_least("microbatches", c.microbatches, 1);
   at_least("steps", c.steps, 1);
@@ -31,6 +51,7 @@ void validate(const TrainingConfig& c) {
   if (c.shape.context % c.shards != 0)
     throw std::invalid_argument(fmt::format("context is {}; it must be divisible by shards ({})",
                                             c.shape.context, c.shards));
+  if (c.shards > 1) validate_context(c);
   if (c.clip_norm < 0)
     throw std::invalid_argument(
         fmt::format("clip_norm is {}; it must be 0 (off) or positive", c.clip_norm));

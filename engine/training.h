@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/codec/method.h"
+#include "engine/context/context_attention.h"
 #include "engine/grid.h"
 #include "engine/nn/model_shape.h"
 #include "engine/optimizer/learning_rate.h"
@@ -27,6 +28,7 @@ struct TrainingConfig {
   int pipeline = 1;
   int shards = 1;                     // of a sequence (context parallelism); divides shape.context
   int replicas = 1;                   // data parallelism
+  ContextOptions context;             // how attention works on shards
   std::vector<int> layers_per_stage;  // empty: even
   std::string schedule = "1f1b";
   int batch = 8;                       // sequences a step, over all replicas

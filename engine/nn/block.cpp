@@ -24,11 +24,12 @@ Buffer* declare_rope_table(ParameterList& parameters, const ModelShape& shape) {
 }
 
 Block::Block(const ModelShape& shape, int layer, uint64_t seed, int frames,
-             ParameterList& parameters, std::unique_ptr<Projection> attention_output,
-             std::unique_ptr<Projection> ffn_down)
+             ParameterList& parameters, BlockParts parts)
     : shape_(shape),
-      out_(std::move(attention_output)),
-      down_(std::move(ffn_down)),
+      out_(std::move(parts.attention_output)),
+      down_(std::move(parts.ffn_down)),
+      attention_(std::move(parts.attention)),
+      link_(parts.link),
       saved_(static_cast<size_t>(frames)) {
   const std::string prefix = "model.layers." + std::to_string(layer) + ".";
   const int64_t qkv_width = int64_t{shape.heads + 2 * shape.kv_heads} * shape.head_width;
@@ -60,8 +61,16 @@ void Block::attention_forward(Context& ctx, Frame& frame, Saved& s) {
   const int h = shape_.heads, hkv = shape_.kv_heads;
   const DType t = s.x.dtype, st = statistics_of(t);
   ctx.ops.matmul(s.qkv, s.h1, false, qkv_->value, true, false);
-  ctx.ops.rope(heads_of(s.qkv, frame, 0, h + hkv), rope_->value, frame.positions, false);
   s.o = frame.arena.take({frame.rows(), int64_t{h} * shape_.head_width}, t);
+  if (attention_ != nullptr) {
+    const Tensor q = heads_of(s.qkv, frame, 0, h);
+    ctx.ops.rope(q, rope_->value, frame.positions, false);
+    attention_->forward(ctx, frame, *link_,
+                        s.o.view({frame.sequences, frame.context, h, shape_.head_width}), q,
+                        {heads_of(s.qkv, frame, h, hkv), heads_of(s.qkv, frame, h + hkv, hkv)});
+    return;
+  }
+  ctx.ops.rope(heads_of(s.qkv, frame, 0, h + hkv), rope_->value, frame.positions, false);
   s.lse = frame.arena.take({frame.sequences, h, frame.context}, st);
   const AttentionMask mask{frame.positions, frame.positions, {}, {}, true};
   ctx.ops.attention_forward(s.o.view({frame.sequences, frame.context, h, shape_.head_width}), s.lse,
@@ -100,6 +109,14 @@ void Block::forward(Context& ctx, Frame& frame, Tensor y, Tensor x) {
 void Block::attention_backward(Context& ctx, Frame& frame, Saved& s, Tensor dout) {
   const int h = shape_.heads, hkv = shape_.kv_heads;
   const Shape by_head{frame.sequences, frame.context, h, shape_.head_width};
+  if (attention_ != nullptr) {
+    const Tensor dq = heads_of(s.dqkv, frame, 0, h);
+    attention_->backward(ctx, frame, *link_, dq,
+                         {heads_of(s.dqkv, frame, h, hkv), heads_of(s.dqkv, frame, h + hkv, hkv)},
+                         dout.view(by_head));
+    ctx.ops.rope(dq, rope_->value, frame.positions, true);
+    return;
+  }
   Tensor delta = ctx.scratch.take({frame.sequences, h, frame.context}, statistics_of(dout.dtype));
   ctx.ops.attention_delta(delta, dout.view(by_head), s.o.view(by_head));
   const AttentionMask mask{frame.positions, frame.positions, {}, {}, true};

@@ -7,16 +7,25 @@
 #include <memory>
 #include <vector>
 
+#include "engine/context/context_attention.h"
 #include "engine/nn/module.h"
 
 namespace strait {
 
+// What a block is given.
+struct BlockParts {
+  std::unique_ptr<Projection> attention_output;  // in = H Dh; writes into the residual stream
+  std::unique_ptr<Projection> ffn_down;          // in = F; likewise
+  // Where the tokens of a sequence lie on several ranks: the attention over them, and the way to the others. Else null.
+  std::unique_ptr<ContextAttention> attention;
+  ContextLink* link = nullptr;
+};
+
 class Block final : public Module {
  public:
-  // `layer` is the global index. `attention_output` (in = H Dh) and `ffn_down` (in = F) write into the residual stream.
-  // `frames`: microbatches in flight at most.
+  // `layer` is the global index. `frames`: microbatches in flight at most.
   Block(const ModelShape& shape, int layer, uint64_t seed, int frames, ParameterList& parameters,
-        std::unique_ptr<Projection> attention_output, std::unique_ptr<Projection> ffn_down);
+        BlockParts parts);
 
   void forward(Context& ctx, Frame& frame, Tensor y, Tensor x) override;
   void backward_input(Context& ctx, Frame& frame, Tensor dx, Tensor dy) override;
@@ -39,6 +48,8 @@ class Block final : public Module {
   Parameter *norm1_, *norm2_, *qkv_, *gate_up_;
   Buffer* rope_;
   std::unique_ptr<Projection> out_, down_;
+  std::unique_ptr<ContextAttention> attention_;
+  ContextLink* link_;
   std::vector<Saved> saved_;
 };
 

@@ -10,12 +10,17 @@ Stage::Stage(const StageOptions& o, const Method& method, const MethodContext& c
   for (int layer = o.layers.first; layer < o.layers.first + o.layers.count; ++layer) {
     const std::string prefix = "model.layers." + std::to_string(layer) + ".";
     const bool crosses = layer < o.constrained_layers;
-    auto out = method.make_projection(c, prefix + "self_attn.o_proj", layer,
-                                      o.shape.heads * o.shape.head_width, crosses);
-    auto down =
+    BlockParts parts;
+    parts.attention_output = method.make_projection(c, prefix + "self_attn.o_proj", layer,
+                                                    o.shape.heads * o.shape.head_width, crosses);
+    parts.ffn_down =
         method.make_projection(c, prefix + "mlp.down_proj", layer, o.shape.ffn_width, crosses);
-    blocks_.push_back(std::make_unique<Block>(o.shape, layer, c.seed, o.frames, c.parameters,
-                                              std::move(out), std::move(down)));
+    if (o.shards > 1)
+      parts.attention = make_context_attention(
+          o.context, {o.shape, o.shards, layer, o.frames, c.parameters}, nullptr);
+    parts.link = o.link;
+    blocks_.push_back(
+        std::make_unique<Block>(o.shape, layer, c.seed, o.frames, c.parameters, std::move(parts)));
   }
   if (o.last)
     head_ = std::make_unique<Head>(o.shape, c.seed, o.frames, o.head_chunk_rows, c.parameters);

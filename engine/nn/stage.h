@@ -23,6 +23,10 @@ struct StageOptions {
   int frames = 1;                 // microbatches in flight at most
   int64_t head_chunk_rows = 256;  // logits held at once
   DType dtype = DType::f32;       // T, the compute type
+  // Of the sequence; `link` where there are several, outlives the stage.
+  int shards = 1;
+  ContextOptions context = {};
+  ContextLink* link = nullptr;
 };
 
 class Stage {

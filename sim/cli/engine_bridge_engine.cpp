@@ -176,6 +176,31 @@ void set_mapl(MethodOptions& method, const scenario::MaplOptions& o) {
                     v.backward};
 }
 
+// The value that a scenario calls `name`.
+template <class Enum>
+Enum of_name(const std::string& name, std::initializer_list<Enum> values) {
+  for (const Enum value : values)
+    if (name == name_of(value)) return value;
+  throw std::logic_error("the scenario's word \"" + name + "\" has no value in the engine");
+}
+
+ContextOptions context_options(const scenario::Scenario& s) {
+  const scenario::ContextAttention& a = s.parallel.context_attention;
+  using A = ContextAlgorithm;
+  ContextOptions o;
+  o.algorithm = of_name(a.algorithm, {A::ring, A::allgather, A::ulysses, A::hybrid});
+  o.layout =
+      of_name(a.layout, {TokenLayout::contiguous, TokenLayout::zigzag, TokenLayout::striped});
+  o.bwd_schedule = of_name(a.bwd_schedule, {RingBackward::home, RingBackward::reverse});
+  o.kv_send = of_name(a.kv_send, {KeyValueSend::all, KeyValueSend::needed});
+  o.keep_gathered_kv = a.keep_gathered_kv;
+  o.kv_head_group = a.kv_head_group;
+  o.ulysses_degree = a.ulysses_degree;
+  o.wire = {to_dtype(s.compression.context.wire.value_or(s.devices.precision)),
+            to_dtype(s.compression.context.gradient_wire)};
+  return o;
+}
+
 }  // namespace
 
 scenario::ModelShape resolve_shape(const scenario::Model& model) {
@@ -196,6 +221,7 @@ TrainingConfig to_training(const scenario::Scenario& s, int vocabulary) {
   c.pipeline = s.parallel.pipeline;
   c.shards = s.parallel.context;
   c.replicas = s.parallel.data;
+  c.context = context_options(s);
   c.layers_per_stage = s.parallel.layers_per_stage;
   c.schedule = s.parallel.schedule == scenario::PipelineSchedule::gpipe ? "gpipe" : "1f1b";
   c.batch = s.training.batch;

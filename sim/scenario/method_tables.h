@@ -10,18 +10,24 @@
 
 namespace strait::scenario {
 
-// The alternative of a method whose options are `Options`, of Owner, PipelineCompression or BackwardCompression.
+// Where a method stands in a scenario.
+template <class Owner>
+constexpr const char* place_of() {
+  if constexpr (std::is_same_v<Owner, BackwardCompression>) return "compression.pipeline.backward";
+  if constexpr (std::is_same_v<Owner, ContextCompression>) return "compression.context";
+  return "compression.pipeline";
+}
+
+// The alternative of a method whose options are `Options`, of Owner: PipelineCompression, BackwardCompression or ContextCompression.
 template <class Owner, class Options>
 Alternative<Owner> method_of(const std::string& name, const std::string& help) {
-  constexpr bool gradients = std::is_same_v<Owner, BackwardCompression>;
   Owner sample;
   sample.options = Options{};
   const auto selected = [](const Owner& c) { return std::holds_alternative<Options>(c.options); };
   const auto select = [selected](Owner& c) {
     if (!selected(c)) c.options = Options{};
   };
-  Object<Owner> table(gradients ? "compression.pipeline.backward" : "compression.pipeline", help,
-                      sample);
+  Object<Owner> table(place_of<Owner>(), help, sample);
   return {name, select, selected, table};
 }
 

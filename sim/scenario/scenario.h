@@ -125,10 +125,19 @@ struct Training {
 
 enum class PipelineSchedule { gpipe, one_f_one_b };
 
+// How attention works on the shards of a sequence; the words of ContextOptions (engine/context/context_attention.h).
+struct ContextAttention {
+  std::string algorithm = "ring", layout = "zigzag", bwd_schedule = "home", kv_send = "all";
+  bool keep_gathered_kv = false;
+  int kv_head_group = 0;   // 0: all
+  int ulysses_degree = 0;  // 0: none
+};
+
 struct Parallel {
   int pipeline = 1;
   int context = 1;  // shards of a sequence
   int data = 1;     // replicas
+  ContextAttention context_attention;
   PipelineSchedule schedule = PipelineSchedule::one_f_one_b;
   std::vector<int> layers_per_stage;  // empty: as even as possible
 
@@ -265,6 +274,15 @@ struct PipelineCompression {
   std::optional<double> ratio() const;
 };
 
+// What the shards of a sequence send each other.
+struct ContextCompression {
+  std::optional<Precision> wire;              // unset: devices.precision
+  Precision gradient_wire = Precision::fp32;  // of gradients of keys and values
+  std::variant<NoneOptions> options;
+
+  std::string_view method() const;
+};
+
 // none: the model has the FFN width that it states. parameters: the width at which it has as many trainable parameters as
 // the uncompressed model of that width.
 enum class Match { none, parameters };
@@ -278,6 +296,7 @@ std::vector<CodecSize> codec_sizes(const PipelineCompression& pipeline);
 
 struct Compression {
   PipelineCompression pipeline;
+  ContextCompression context;
   Match match = Match::none;
   int match_multiple = 1;        // of which the width is a multiple
   std::optional<int> ffn_width;  // what `match` found, in a resolved scenario; never read

@@ -165,6 +165,27 @@ std::optional<double> PipelineCompression::ratio() const {
       options);
 }
 
+std::string_view ContextCompression::method() const {
+  constexpr std::string_view names[] = {"none"};  // as the variant
+  static_assert(std::size(names) == std::variant_size_v<decltype(options)>);
+  return names[options.index()];
+}
+
+namespace {
+
+std::vector<Alternative<ContextCompression>> context_methods() {
+  auto none = method_of<ContextCompression, NoneOptions>(
+      "none", "Method `none`: keys and values as they are, after RoPE, and their gradients.");
+  add_wire(none);
+  none.table.field("gradient_wire", &ContextCompression::gradient_wire,
+                   one_of<Precision>({{"fp32", Precision::fp32}, {"bf16", Precision::bf16}}),
+                   "Number format of the gradients of keys and values that are sent; they are "
+                   "summed in fp32.");
+  return {none};
+}
+
+}  // namespace
+
 Object<Compression> compression_table() {
   Object<Compression> table("compression", "How messages between ranks are made smaller.");
   std::vector<Alternative<PipelineCompression>> methods =
@@ -175,6 +196,14 @@ Object<Compression> compression_table() {
       .field("pipeline", &Compression::pipeline,
              tagged("method", "The codec at the pipeline's boundaries.", methods),
              "The codec at the pipeline's boundaries; each method has its own options.")
+      .field("context", &Compression::context,
+             tagged("method", "What the shards of a sequence send each other.", context_methods()),
+             "Keys and values that travel between the shards of a sequence, and their gradients.",
+             {.absent = "method `none`"})
+      .present_if([](const Compression& c) {
+        return c.context.method() != "none" || c.context.wire ||
+               c.context.gradient_wire != Precision::fp32;
+      })
       .field("match", &Compression::match,
              one_of<Match>({{"none", Match::none}, {"parameters", Match::parameters}}),
              "`parameters`: the FFN gets the width at which the model has as nearly as possible as "

@@ -1,5 +1,5 @@
 // Tables of "model", "data", "training" and "parallel".
-#include "sim/scenario/tables.h"
+#include "sim/scenario/method_tables.h"
 
 namespace strait::scenario {
 namespace {
@@ -322,18 +322,52 @@ Object<Training> training_table() {
   return table;
 }
 
+namespace {
+
+Object<ContextAttention> context_attention_table() {
+  using C = ContextAttention;
+  Object<C> table("parallel.context_attention",
+                  "How attention works where `parallel.context` is more than 1 (docs/context.md).");
+  table
+      .field("algorithm", &C::algorithm, one_word({"ring", "allgather", "ulysses", "hybrid"}),
+             "`ring`: keys and values go from rank to rank. `allgather`: from every rank to all "
+             "others at once. `ulysses`: ranks exchange heads for tokens. `hybrid`: `ulysses` in "
+             "groups of neighbouring ranks, a ring over the groups.")
+      .field("layout", &C::layout, one_word({"contiguous", "zigzag", "striped"}),
+             "Which tokens a rank has. `contiguous`: one run. `zigzag`: an early and a late one, "
+             "which is the same work for all. `striped`: every n-th.")
+      .field(
+          "bwd_schedule", &C::bwd_schedule, one_word({"home", "reverse"}),
+          "Of a ring: gradients start at home, or blocks go back the way they came, which is one "
+          "hop less.")
+      .field("kv_send", &C::kv_send, one_word({"all", "needed"}),
+             "`needed`: what no query of the receiver may see is not sent.")
+      .field("keep_gathered_kv", &C::keep_gathered_kv, boolean(),
+             "`allgather`: what came is kept for the backward instead of sent again.")
+      .field("kv_head_group", &C::kv_head_group, integer(0, 1 << 20),
+             "`allgather`: so many key heads at a time; 0: all.")
+      .field("ulysses_degree", &C::ulysses_degree, integer(0, most_ranks),
+             "`hybrid`: ranks that exchange heads; divides parallel.context.");
+  return table;
+}
+
+}  // namespace
+
 Object<Parallel> parallel_table() {
   Object<Parallel> table("parallel", "How the model is spread over ranks.");
   table
       .field("pipeline", &Parallel::pipeline, integer(1, most_ranks),
              "Pipeline stages; at most the model's layers.")
-      .field("context", &Parallel::context, integer(1, 1, "1 (more is not in this version)"),
+      .field("context", &Parallel::context, integer(1, most_ranks),
              "Shards of a sequence (context parallelism): each rank has its share of the tokens, "
              "and keys and values travel.")
       .field("data", &Parallel::data, integer(1, most_ranks),
              "Replicas (data parallelism): each has its share of the batch; gradients are summed "
              "over all ranks that hold "
              "the same parameters, in a ring.")
+      .field("context_attention", &Parallel::context_attention, context_attention_table().kind(),
+             "How attention works on shards.", {.absent = "its defaults"})
+      .present_if([](const Parallel& p) { return p.context > 1; })
       .field("schedule", &Parallel::schedule,
              one_of<PipelineSchedule>(
                  {{"gpipe", PipelineSchedule::gpipe}, {"1f1b", PipelineSchedule::one_f_one_b}}),

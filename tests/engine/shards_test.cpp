@@ -1,0 +1,220 @@
+// Context parallelism in whole training steps: shards of a sequence, alone and together with stages and replicas, train as one rank
+// does (specs/context_parallelism.md, T13; design, section 9.5).
+#include <gtest/gtest.h>
+
+#include <map>
+#include <mutex>
+#include <variant>
+
+#include "engine/in_process.h"
+#include "engine/rank.h"
+#include "tests/engine/pipeline.h"
+
+namespace strait::testing {
+namespace {
+
+struct Outcome {
+  std::vector<record::StepLog> steps;
+  std::vector<record::Evaluation> evaluations;
+  std::vector<Snapshot> snapshots;
+};
+
+Outcome run(const TrainingConfig& c, const BatchSource& data, const Snapshot* start = nullptr) {
+  Outcome o;
+  TrainingObserver observer;
+  observer.step = [&](const record::StepLog& s) { o.steps.push_back(s); };
+  observer.evaluation = [&](const record::Evaluation& e) { o.evaluations.push_back(e); };
+  observer.checkpoint = [&](const Snapshot& s) { o.snapshots.push_back(s); };
+  observer.checkpoint_every = 2;
+  train({{c, &data}}, c.dtype == DType::f64 ? BackendKind::reference : BackendKind::cpu, 2, {start},
+        observer);
+  return o;
+}
+
+// Targets of which some are ignored: a loss mask that no shard has alike.
+class Masked final : public BatchSource {
+ public:
+  explicit Masked(const ModelShape& shape) : tokens_(shape), context_(shape.context) {}
+  void training(int64_t index, int32_t* ids, int32_t* targets) const override {
+    tokens_.training(index, ids, targets);
+    mask(index, targets);
+  }
+  void validation(int64_t index, int32_t* ids, int32_t* targets) const override {
+    tokens_.validation(index, ids, targets);
+    mask(index, targets);
+  }
+
+ private:
+  void mask(int64_t index, int32_t* targets) const {
+    if (targets == nullptr) return;
+    for (int64_t t = 0; t < context_; ++t)
+      if ((t + index) % 5 < 2 && t < 3 * context_ / 4) targets[t] = -1;
+  }
+  HashedTokens tokens_;
+  int64_t context_;
+};
+
+TrainingConfig config(int pipeline, int shards, int replicas, DType dtype,
+                      const std::string& method = "none") {
+  TrainingConfig c = tiny_run(pipeline, method, dtype, 3, 1);
+  c.shape.layers = 2;
+  c.shape.context = 48;
+  c.batch = 4;
+  c.replicas = replicas;
+  c.microbatches = 2 / replicas;
+  c.evaluate_batches = 2 / replicas;
+  c.shards = shards;
+  return c;
+}
+
+void expect_near(const Outcome& a, const Outcome& b, double tolerance, const std::string& what) {
+  ASSERT_EQ(a.steps.size(), b.steps.size()) << what;
+  for (size_t i = 0; i < a.steps.size(); ++i) {
+    EXPECT_NEAR(a.steps[i].loss, b.steps[i].loss, tolerance) << what << ", step " << i + 1;
+    EXPECT_NEAR(a.steps[i].grad_norm, b.steps[i].grad_norm, tolerance) << what;
+    EXPECT_EQ(a.steps[i].tokens, b.steps[i].tokens) << what;
+  }
+  ASSERT_EQ(a.evaluations.size(), b.evaluations.size()) << what;
+  for (size_t i = 0; i < a.evaluations.size(); ++i)
+    EXPECT_NEAR(a.evaluations[i].validation_loss, b.evaluations[i].validation_loss, tolerance)
+        << what;
+}
+
+struct Way {
+  ContextOptions options;
+  std::string name;
+};
+
+std::vector<Way> ways(int shards) {
+  using A = ContextAlgorithm;
+  std::vector<Way> all;
+  for (const A algorithm : {A::ring, A::allgather, A::ulysses, A::hybrid})
+    for (const TokenLayout layout :
+         {TokenLayout::contiguous, TokenLayout::zigzag, TokenLayout::striped}) {
+      ContextOptions o;
+      o.algorithm = algorithm;
+      o.layout = layout;
+      if (algorithm == A::hybrid) {
+        if (shards % 2 != 0) continue;
+        o.ulysses_degree = 2;
+      }
+      if (algorithm == A::ulysses && 4 % shards != 0) continue;  // the model has four heads
+      all.push_back({o, std::string(name_of(algorithm)) + " " + name_of(layout)});
+    }
+  ContextOptions reverse;
+  reverse.bwd_schedule = RingBackward::reverse;
+  all.push_back({reverse, "ring back"});
+  ContextOptions needed;
+  needed.algorithm = A::allgather;
+  needed.kv_send = KeyValueSend::needed;
+  needed.keep_gathered_kv = true;
+  all.push_back({needed, "allgather needed, kept"});
+  return all;
+}
+
+// Sums in another order: rounding of f64, which three steps of AdamW make larger, but not by six orders.
+constexpr double kRounding = 1e-9;
+
+TEST(Shards, T13_TrainAsOneRankDoes) {
+  const TrainingConfig one = config(1, 1, 1, DType::f64);
+  const Masked data(one.shape);
+  const Outcome expected = run(one, data);
+  for (const int shards : {2, 3, 4, 8}) {
+    for (const Way& way : ways(shards)) {
+      if (shards > 4 && way.options.layout != TokenLayout::zigzag) continue;  // for time
+      TrainingConfig c = config(1, shards, 1, DType::f64);
+      c.context = way.options;
+      expect_near(run(c, data), expected, kRounding, std::to_string(shards) + " " + way.name);
+    }
+  }
+}
+
+TEST(Shards, T13_TrainAsOneRankDoesInEveryGrid) {
+  const TrainingConfig one = config(1, 1, 1, DType::f64);
+  const Masked data(one.shape);
+  const Outcome expected = run(one, data);
+  for (const auto& [pipeline, replicas] : {std::pair{2, 1}, std::pair{1, 2}, std::pair{2, 2}}) {
+    TrainingConfig c = config(pipeline, 2, replicas, DType::f64);
+    expect_near(run(c, data), expected, kRounding,
+                std::to_string(pipeline) + " stages, " + std::to_string(replicas) + " replicas");
+  }
+}
+
+// What crosses the boundaries is coded shard by shard; methods that look at one token at a time do not notice.
+TEST(Shards, GoWithTheMethodsOfTheBoundaries) {
+  for (const char* method : {"subspace", "resbm", "mapl", "quantize"}) {
+    const TrainingConfig one = config(2, 1, 1, DType::f64, method);
+    const Masked data(one.shape);
+    expect_near(run(config(2, 2, 1, DType::f64, method), data), run(one, data), kRounding, method);
+  }
+}
+
+// In the first step, before errors grow: fp32 sums of a few thousand terms in another order.
+TEST(Shards, T13_GradientsOfFp32) {
+  std::map<std::string, std::vector<double>> moments[2];
+  for (const int shards : {1, 4}) {
+    TrainingConfig c = config(1, shards, 1, DType::f32);
+    c.steps = 1;
+    c.evaluate_every = 0;
+    c.clip_norm = 0;
+    const Masked data(c.shape);
+    const Outcome o = run(c, data);
+    for (const ParameterState& p : o.snapshots.at(0).parameters) {
+      if (p.m.empty()) continue;
+      const auto* m = reinterpret_cast<const float*>(p.m.data());
+      moments[shards == 4][p.name].assign(m, m + p.m.size() / sizeof(float));
+    }
+  }
+  ASSERT_GT(moments[0].size(), 10U);
+  for (const auto& [name, m] : moments[0]) EXPECT_LE(nrmse(moments[1].at(name), m), 1e-5) << name;
+}
+
+TEST(Shards, BelongToNoCheckpoint) {
+  const TrainingConfig one = config(1, 1, 1, DType::f64);
+  const Masked data(one.shape);
+  const Outcome whole = run(one, data);
+  const Outcome rest = run(config(1, 4, 1, DType::f64), data, &whole.snapshots.at(0));
+  ASSERT_EQ(rest.steps.size(), 1U);
+  EXPECT_NEAR(rest.steps[0].loss, whole.steps[2].loss, kRounding);
+}
+
+// The record shows keys and values in flight while blocks are computed: of each layer's exchange the send comes before the block's work,
+// the receive after it.
+TEST(Shards, ComputeWhileKeysAndValuesTravel) {
+  TrainingConfig c = config(1, 4, 1, DType::f32);
+  const DryRun plan = dry_run(c);
+  for (const record::RankLog& log : plan.step.ranks) {
+    int hidden = 0;
+    bool sent = false, computed = false;
+    for (const record::Entry& e : log.entries) {
+      if (const auto* send = std::get_if<record::Send>(&e.action)) {
+        if (send->kind != record::MessageKind::forward) break;
+        sent = true;
+        computed = false;
+      } else if (std::holds_alternative<record::Compute>(e.action)) {
+        computed = sent;
+      } else if (std::holds_alternative<record::Receive>(e.action)) {
+        hidden += computed ? 1 : 0;
+        sent = computed = false;
+      }
+    }
+    EXPECT_EQ(hidden, 2 * 3);  // layers, hops; of the first microbatch at least
+  }
+}
+
+TEST(Shards, RefuseWhatDoesNotGoTogether) {
+  TrainingConfig c = config(1, 5, 1, DType::f32);
+  EXPECT_THROW(validate(c), std::invalid_argument);
+  c = config(1, 4, 1, DType::f32);
+  c.context.kv_head_group = 3;
+  try {
+    validate(c);
+    FAIL();
+  } catch (const std::invalid_argument& e) {
+    EXPECT_EQ(std::string(e.what()).find("/parallel/context_attention/kv_head_group"), 0U)
+        << e.what();
+  }
+}
+
+}  // namespace
+}  // namespace strait::testing
