@@ -35,7 +35,7 @@ struct ContextCase {
   int heads = 4, kv_heads = 2, head_width = 6;
   int64_t sequences = 2, tokens = 48;
   DType dtype = DType::f64;  // f64: reference backend, else cpu
-  bool meta = false;
+  bool meta = false, cuda = false;
   int layer = 0;
   std::function<std::unique_ptr<KeyValueCodec>(ParameterList&, const Buffer* rope)>
       codec;                                                       // or none
@@ -48,6 +48,8 @@ struct ContextCase {
   }
   double scale() const { return 1.0 / std::sqrt(static_cast<double>(head_width)); }
   std::unique_ptr<Backend> backend() const {
+    std::string reason;
+    if (cuda) return make_cuda_backend(&reason);
     if (meta) return make_meta_backend();
     return dtype == DType::f64 ? make_reference_backend() : make_cpu_backend(1);
   }
@@ -90,19 +92,27 @@ class TensorStore {
     Tensor t =
         make({c.sequences, static_cast<int64_t>(positions.size()), heads, c.head_width}, dtype);
     if (t.data == nullptr) return t;
+    std::vector<std::byte> bytes(t.bytes());
+    const Tensor host(bytes.data(), dtype, t.shape);
     const auto row = static_cast<size_t>(heads * c.head_width);
-    size_t i = 0;
+    int64_t i = 0;
     for (int64_t b = 0; b < c.sequences; ++b)
       for (int32_t p : positions)
         for (size_t d = 0; d < row; ++d, ++i) {
           const double x =
               all[(static_cast<size_t>(b * c.tokens) + static_cast<size_t>(p)) * row + d];
           if (dtype == DType::bf16)
-            t.as<bfloat16>()[i] = bfloat16(static_cast<float>(x));
+            host.as<bfloat16>()[i] = bfloat16(static_cast<float>(x));
           else
-            set(t, static_cast<int64_t>(i), x);
+            set(host, i, x);
         }
+    ops_.upload(t, bytes.data());
     return t;
+  }
+  Values values_of(const Tensor& t) {
+    std::vector<std::byte> bytes(t.bytes());
+    ops_.download(bytes.data(), t);
+    return values(Tensor(bytes.data(), t.dtype, t.shape));
   }
 
  private:
@@ -111,16 +121,16 @@ class TensorStore {
 };
 
 // Puts a rank's tokens back where they belong.
-inline void put_tokens(const ContextCase& c, Values& all, const Tensor& x,
+inline void put_tokens(const ContextCase& c, Values& all, TensorStore& store, const Tensor& x,
                        const std::vector<int32_t>& positions) {
   if (x.data == nullptr) return;
+  const Values held = store.values_of(x);
   const auto row = static_cast<size_t>(x.size(2) * x.size(3));
   size_t i = 0;
   for (int64_t b = 0; b < c.sequences; ++b)
     for (int32_t p : positions)
       for (size_t d = 0; d < row; ++d, ++i)
-        all[(static_cast<size_t>(b * c.tokens) + static_cast<size_t>(p)) * row + d] =
-            at(x, static_cast<int64_t>(i));
+        all[(static_cast<size_t>(b * c.tokens) + static_cast<size_t>(p)) * row + d] = held[i];
 }
 
 // What Rank does, as far as attention needs it.
@@ -194,14 +204,14 @@ inline ContextResult run_context(const ContextCase& c, const ContextInputs& in,
     const Tensor q = mine(in.q, c.heads), k = mine(in.k, c.kv_heads), v = mine(in.v, c.kv_heads),
                  o = store.make(q.shape, c.dtype);
     attention->forward(ctx, frame, link, o, q, {k, v});
-    put_tokens(c, result.o, o, positions);
+    put_tokens(c, result.o, store, o, positions);
     if (backward) {
       const Tensor dout = mine(in.dout, c.heads), dq = store.make(q.shape, c.dtype),
                    dk = store.make(k.shape, c.dtype), dv = store.make(k.shape, c.dtype);
       attention->backward(ctx, frame, link, dq, {dk, dv}, dout);
-      put_tokens(c, result.dq, dq, positions);
-      put_tokens(c, result.dk, dk, positions);
-      put_tokens(c, result.dv, dv, positions);
+      put_tokens(c, result.dq, store, dq, positions);
+      put_tokens(c, result.dk, store, dk, positions);
+      put_tokens(c, result.dv, store, dv, positions);
     }
     EXPECT_EQ(arena.mark(), 0u) << "scratch is in use after an attention";
     result.logs[static_cast<size_t>(rank)] = recorder.take();
