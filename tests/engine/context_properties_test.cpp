@@ -255,6 +255,32 @@ TEST(DeviceTrainingContext, EqualsOneRank) {
     }
 }
 
+// Two microbatches in flight, as in a pipeline: what one keeps is not the other's.
+TEST(ContextAttention, OfMicrobatchesInFlightIsThatOfEach) {
+  for (const ContextCase& c : on_four_ranks()) {
+    SCOPED_TRACE(text_of(c));
+    const std::vector<ContextInputs> in = {context_inputs(c, c.dtype, 5),
+                                           context_inputs(c, c.dtype, 6)};
+    std::vector<ContextResult> results = {context_result(c, in[0]), context_result(c, in[1])};
+    InProcess hub(c.shards, 2);
+    MessagePool pool;
+    hub.run([&](int index) {
+      ContextRank rank(c, hub, pool, index, 2);
+      for (int m : {0, 1})
+        rank.forward(in[static_cast<size_t>(m)], results[static_cast<size_t>(m)], m, true);
+      for (int m : {0, 1})
+        rank.backward(in[static_cast<size_t>(m)], results[static_cast<size_t>(m)], m);
+    });
+    for (size_t m : {0u, 1u}) {
+      const ContextResult alone = run_context(c, in[m]);
+      EXPECT_EQ(results[m].o, alone.o);
+      EXPECT_EQ(results[m].dq, alone.dq);
+      EXPECT_EQ(results[m].dk, alone.dk);
+      EXPECT_EQ(results[m].dv, alone.dv);
+    }
+  }
+}
+
 // An evaluation keeps nothing, and its frame may be used again at once.
 TEST(ContextAttention, WithoutTrainingGivesTheSameOutput) {
   for (const ContextCase& c : on_four_ranks()) {
