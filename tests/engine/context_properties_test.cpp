@@ -229,6 +229,58 @@ TEST(ContextAttention, Invariant15_PaddingChangesNothing) {
     }
 }
 
+// A device's messages are in its own memory; skipped without one, and run in test_engine_on_host. The bounds are those
+// of attention on any backend (docs/numerics.md), because the processor that it is compared with is held to them, too.
+TEST(DeviceTrainingContext, EqualsOneRank) {
+  std::string reason;
+  if (make_cuda_backend(&reason) == nullptr) GTEST_SKIP() << reason;
+  for (DType dtype : {DType::f32, DType::bf16})
+    for (ContextCase c : on_four_ranks()) {
+      if (c.options.layout != TokenLayout::zigzag) continue;  // the one with all kinds of views
+      c.dtype = dtype;
+      c.head_width = 16;
+      c.sequences = 1;
+      SCOPED_TRACE(text_of(c) + " " + name_of(dtype));
+      ContextInputs in = context_inputs(c, dtype);
+      for (int64_t t = 0; t < c.tokens; ++t) in.documents.push_back(t < 9 ? 1 : 2);
+      const ContextResult one = run_single(c, in);
+      c.cuda = true;
+      const ContextResult result = run_context(c, in);
+      const double forward = dtype == DType::f32 ? 5e-6 : 4e-3,
+                   backward = dtype == DType::f32 ? 2e-5 : 8e-3;
+      EXPECT_LE(nrmse(result.o, one.o), forward);
+      EXPECT_LE(nrmse(result.dq, one.dq), backward);
+      EXPECT_LE(nrmse(result.dk, one.dk), backward);
+      EXPECT_LE(nrmse(result.dv, one.dv), backward);
+    }
+}
+
+// Two microbatches in flight, as in a pipeline: what one keeps is not the other's.
+TEST(ContextAttention, OfMicrobatchesInFlightIsThatOfEach) {
+  for (const ContextCase& c : on_four_ranks()) {
+    SCOPED_TRACE(text_of(c));
+    const std::vector<ContextInputs> in = {context_inputs(c, c.dtype, 5),
+                                           context_inputs(c, c.dtype, 6)};
+    std::vector<ContextResult> results = {context_result(c, in[0]), context_result(c, in[1])};
+    InProcess hub(c.shards, 2);
+    MessagePool pool;
+    hub.run([&](int index) {
+      ContextRank rank(c, hub, pool, index, 2);
+      for (int m : {0, 1})
+        rank.forward(in[static_cast<size_t>(m)], results[static_cast<size_t>(m)], m, true);
+      for (int m : {0, 1})
+        rank.backward(in[static_cast<size_t>(m)], results[static_cast<size_t>(m)], m);
+    });
+    for (size_t m : {0u, 1u}) {
+      const ContextResult alone = run_context(c, in[m]);
+      EXPECT_EQ(results[m].o, alone.o);
+      EXPECT_EQ(results[m].dq, alone.dq);
+      EXPECT_EQ(results[m].dk, alone.dk);
+      EXPECT_EQ(results[m].dv, alone.dv);
+    }
+  }
+}
+
 // An evaluation keeps nothing, and its frame may be used again at once.
 TEST(ContextAttention, WithoutTrainingGivesTheSameOutput) {
   for (const ContextCase& c : on_four_ranks()) {

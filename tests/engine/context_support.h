@@ -35,7 +35,7 @@ struct ContextCase {
   int heads = 4, kv_heads = 2, head_width = 6;
   int64_t sequences = 2, tokens = 48;
   DType dtype = DType::f64;  // f64: reference backend, else cpu
-  bool meta = false;
+  bool meta = false, cuda = false;
   int layer = 0;
   std::function<std::unique_ptr<KeyValueCodec>(ParameterList&, const Buffer* rope)>
       codec;                                                       // or none
@@ -48,6 +48,8 @@ struct ContextCase {
   }
   double scale() const { return 1.0 / std::sqrt(static_cast<double>(head_width)); }
   std::unique_ptr<Backend> backend() const {
+    std::string reason;
+    if (cuda) return make_cuda_backend(&reason);
     if (meta) return make_meta_backend();
     return dtype == DType::f64 ? make_reference_backend() : make_cpu_backend(1);
   }
@@ -90,19 +92,27 @@ class TensorStore {
     Tensor t =
         make({c.sequences, static_cast<int64_t>(positions.size()), heads, c.head_width}, dtype);
     if (t.data == nullptr) return t;
+    std::vector<std::byte> bytes(t.bytes());
+    const Tensor host(bytes.data(), dtype, t.shape);
     const auto row = static_cast<size_t>(heads * c.head_width);
-    size_t i = 0;
+    int64_t i = 0;
     for (int64_t b = 0; b < c.sequences; ++b)
       for (int32_t p : positions)
         for (size_t d = 0; d < row; ++d, ++i) {
           const double x =
               all[(static_cast<size_t>(b * c.tokens) + static_cast<size_t>(p)) * row + d];
           if (dtype == DType::bf16)
-            t.as<bfloat16>()[i] = bfloat16(static_cast<float>(x));
+            host.as<bfloat16>()[i] = bfloat16(static_cast<float>(x));
           else
-            set(t, static_cast<int64_t>(i), x);
+            set(host, i, x);
         }
+    ops_.upload(t, bytes.data());
     return t;
+  }
+  Values values_of(const Tensor& t) {
+    std::vector<std::byte> bytes(t.bytes());
+    ops_.download(bytes.data(), t);
+    return values(Tensor(bytes.data(), t.dtype, t.shape));
   }
 
  private:
@@ -111,16 +121,16 @@ class TensorStore {
 };
 
 // Puts a rank's tokens back where they belong.
-inline void put_tokens(const ContextCase& c, Values& all, const Tensor& x,
+inline void put_tokens(const ContextCase& c, Values& all, TensorStore& store, const Tensor& x,
                        const std::vector<int32_t>& positions) {
   if (x.data == nullptr) return;
+  const Values held = store.values_of(x);
   const auto row = static_cast<size_t>(x.size(2) * x.size(3));
   size_t i = 0;
   for (int64_t b = 0; b < c.sequences; ++b)
     for (int32_t p : positions)
       for (size_t d = 0; d < row; ++d, ++i)
-        all[(static_cast<size_t>(b * c.tokens) + static_cast<size_t>(p)) * row + d] =
-            at(x, static_cast<int64_t>(i));
+        all[(static_cast<size_t>(b * c.tokens) + static_cast<size_t>(p)) * row + d] = held[i];
 }
 
 // What Rank does, as far as attention needs it.
@@ -141,70 +151,121 @@ class TestLink final : public ContextLink {
   MessagePool& pool_;
 };
 
-// Forward and backward on c.shards ranks.
-inline ContextResult run_context(const ContextCase& c, const ContextInputs& in,
-                                 bool backward = true) {
+// One rank: its attention, its memory, and `frames` microbatches in flight.
+class ContextRank {
+ public:
+  ContextRank(const ContextCase& c, InProcess& hub, MessagePool& pool, int rank, int frames = 1)
+      : case_(c),
+        layout_(token_layout(c.options, c.shards, c.tokens)),
+        positions_(layout_.positions(rank)),
+        ops_(c.backend()),
+        recorder_(rank, *ops_),
+        communicator_(hub.communicator(rank, recorder_)),
+        direct_(*communicator_, pool),
+        wrapped_(c.wrap ? c.wrap(direct_) : nullptr),
+        parameters_(c.dtype),
+        store_(*ops_) {
+    recorder_.begin_step();
+    const ModelShape shape = c.shape();
+    const int layer = c.layer_of ? c.layer_of(rank) : c.layer;
+    attention_ = make_context_attention(
+        c.options, {shape, c.shards, layer, frames, parameters_},
+        c.codec ? c.codec(parameters_, declare_rope_table(parameters_, shape)) : nullptr);
+    parameters_.allocate(*ops_);
+    scratch_ = region("scratch");
+    microbatches_.resize(static_cast<size_t>(frames));
+    for (Microbatch& m : microbatches_) m.frame.arena = region("frame");
+  }
+
+  // Its tokens of `result`, from those of `in`. `index`: of the frame and the microbatch.
+  void forward(const ContextInputs& in, ContextResult& result, int index, bool training) {
+    Microbatch& m = microbatches_.at(static_cast<size_t>(index));
+    m.frame.index = m.frame.microbatch = index;
+    m.frame.sequences = case_.sequences;
+    m.frame.context = layout_.shard_tokens();
+    m.frame.training = training;
+    if (!in.documents.empty()) m.frame.documents = documents(in.documents);
+    m.q = mine(in.q, case_.heads);
+    m.o = store_.make(m.q.shape, case_.dtype);
+    Context ctx{*ops_, scratch_};
+    attention_->forward(ctx, m.frame, link(), m.o, m.q,
+                        {mine(in.k, case_.kv_heads), mine(in.v, case_.kv_heads)});
+    put_tokens(case_, result.o, store_, m.o, positions_);
+  }
+  void backward(const ContextInputs& in, ContextResult& result, int index) {
+    Microbatch& m = microbatches_.at(static_cast<size_t>(index));
+    const Tensor dout = mine(in.dout, case_.heads), dq = store_.make(m.q.shape, case_.dtype),
+                 dk = mine(in.k, case_.kv_heads), dv = mine(in.v, case_.kv_heads);  // overwritten
+    Context ctx{*ops_, scratch_};
+    attention_->backward(ctx, m.frame, link(), dq, {dk, dv}, dout);
+    put_tokens(case_, result.dq, store_, dq, positions_);
+    put_tokens(case_, result.dk, store_, dk, positions_);
+    put_tokens(case_, result.dv, store_, dv, positions_);
+    EXPECT_EQ(scratch_.mark(), 0u) << "scratch is in use after an attention";
+  }
+  record::RankLog log() { return recorder_.take(); }
+
+ private:
+  struct Microbatch {
+    Frame frame;
+    Tensor q, o;
+  };
+  ContextLink& link() { return wrapped_ ? *wrapped_ : static_cast<ContextLink&>(direct_); }
+  Arena region(const char* name) {
+    constexpr size_t kBytes = size_t{4} << 20;
+    memory_.push_back(ops_->allocate(kBytes));
+    return Arena(memory_.back()->data(), kBytes, name);
+  }
+  Tensor mine(const Values& all, int heads) {
+    return store_.tokens(case_, all, heads, positions_, case_.dtype);
+  }
+  // Natural order to that of the layout.
+  Tensor documents(const std::vector<int32_t>& natural) {
+    std::vector<int32_t> ordered;
+    for (int64_t b = 0; b < case_.sequences; ++b)
+      for (int32_t p : layout_.order())
+        ordered.push_back(natural[static_cast<size_t>(b * case_.tokens + p)]);
+    return store_.integers({case_.sequences, case_.tokens}, ordered);
+  }
+
+  const ContextCase& case_;
+  SequenceLayout layout_;
+  std::vector<int32_t> positions_;
+  std::unique_ptr<Backend> ops_;
+  RankRecorder recorder_;
+  std::unique_ptr<Communicator> communicator_;
+  TestLink direct_;
+  std::unique_ptr<ContextLink> wrapped_;
+  ParameterList parameters_;
+  TensorStore store_;
+  std::vector<std::unique_ptr<DeviceMemory>> memory_;
+  std::unique_ptr<ContextAttention> attention_;
+  Arena scratch_;
+  std::vector<Microbatch> microbatches_;
+};
+
+// Where ranks put their tokens: NaN until they do.
+inline ContextResult context_result(const ContextCase& c, const ContextInputs& in) {
   ContextResult result;
   result.o.assign(in.q.size(), NAN);
   result.dq = result.o;
   result.dk.assign(in.k.size(), NAN);
   result.dv = result.dk;
   result.logs.resize(static_cast<size_t>(c.shards));
-  const SequenceLayout layout = token_layout(c.options, c.shards, c.tokens);
+  return result;
+}
+
+// Forward and backward on c.shards ranks.
+inline ContextResult run_context(const ContextCase& c, const ContextInputs& in,
+                                 bool backward = true) {
+  ContextResult result = context_result(c, in);
   InProcess hub(c.shards, 2);
   MessagePool pool;
-  hub.run([&](int rank) {
-    const auto ops = c.backend();
-    RankRecorder recorder(rank, *ops);
-    recorder.begin_step();
-    const auto communicator = hub.communicator(rank, recorder);
-    TestLink direct(*communicator, pool);
-    const auto wrapped = c.wrap ? c.wrap(direct) : nullptr;
-    ContextLink& link = wrapped ? *wrapped : static_cast<ContextLink&>(direct);
-    ParameterList parameters(c.dtype);
-    const ModelShape shape = c.shape();
-    const ContextPlace place{shape, c.shards, c.layer_of ? c.layer_of(rank) : c.layer, 1,
-                             parameters};
-    const auto attention = make_context_attention(
-        c.options, place,
-        c.codec ? c.codec(parameters, declare_rope_table(parameters, shape)) : nullptr);
-    parameters.allocate(*ops);
-
-    constexpr size_t kRegion = size_t{4} << 20;
-    const auto scratch = ops->allocate(kRegion), kept = ops->allocate(kRegion);
-    Arena arena(scratch->data(), kRegion, "scratch");
-    Context ctx{*ops, arena};
-    TensorStore store(*ops);
-    const std::vector<int32_t> positions = layout.positions(rank);
-    Frame frame;
-    frame.arena = Arena(kept->data(), kRegion, "frame");
-    frame.sequences = c.sequences;
-    frame.context = layout.shard_tokens();
-    frame.training = backward;
-    if (!in.documents.empty()) {
-      std::vector<int32_t> documents;
-      for (int64_t b = 0; b < c.sequences; ++b)
-        for (int32_t p : layout.order())
-          documents.push_back(in.documents[static_cast<size_t>(b * c.tokens + p)]);
-      frame.documents = store.integers({c.sequences, c.tokens}, documents);
-    }
-    const auto mine = [&](const Values& all, int heads) {
-      return store.tokens(c, all, heads, positions, c.dtype);
-    };
-    const Tensor q = mine(in.q, c.heads), k = mine(in.k, c.kv_heads), v = mine(in.v, c.kv_heads),
-                 o = store.make(q.shape, c.dtype);
-    attention->forward(ctx, frame, link, o, q, {k, v});
-    put_tokens(c, result.o, o, positions);
-    if (backward) {
-      const Tensor dout = mine(in.dout, c.heads), dq = store.make(q.shape, c.dtype),
-                   dk = store.make(k.shape, c.dtype), dv = store.make(k.shape, c.dtype);
-      attention->backward(ctx, frame, link, dq, {dk, dv}, dout);
-      put_tokens(c, result.dq, dq, positions);
-      put_tokens(c, result.dk, dk, positions);
-      put_tokens(c, result.dv, dv, positions);
-    }
-    EXPECT_EQ(arena.mark(), 0u) << "scratch is in use after an attention";
-    result.logs[static_cast<size_t>(rank)] = recorder.take();
+  hub.run([&](int index) {
+    ContextRank rank(c, hub, pool, index);
+    rank.forward(in, result, 0, backward);
+    if (backward) rank.backward(in, result, 0);
+    result.logs[static_cast<size_t>(index)] = rank.log();
   });
   return result;
 }
