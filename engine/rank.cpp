@@ -194,13 +194,17 @@ void Rank::load_batch(Frame& frame, int64_t first_sequence) {
   if (last()) ops_.upload(frame.targets, targets.data());
 }
 
+Shape Rank::boundary_shape(const Frame& frame) const {
+  return {method_->boundary_parts() * frame.rows(), config_.shape.width};
+}
+
 void Rank::forward(Frame& frame, int microbatch, int64_t first_sequence) {
   load_batch(frame, first_sequence);
   Tensor x;
   if (!first()) {
     const Message m =
         communicator_.receive(stage_index_ - 1, {MessageKind::forward, microbatch, 0});
-    x = frame.arena.take({frame.rows(), config_.shape.width}, config_.dtype);
+    x = frame.arena.take(boundary_shape(frame), config_.dtype);
     Segment segment(recorder_, Category::codec, Phase::decode, microbatch);
     before_->decode(context_, frame, x, m);
   }
@@ -230,7 +234,7 @@ void Rank::backward(Frame& frame, int microbatch) {
   if (!last()) {
     const Message m =
         communicator_.receive(stage_index_ + 1, {MessageKind::backward, microbatch, 0});
-    dy = scratch_.take({frame.rows(), config_.shape.width}, config_.dtype);
+    dy = scratch_.take(boundary_shape(frame), config_.dtype);
     Segment segment(recorder_, Category::codec, Phase::decode_grad, microbatch);
     after_->decode_grad(context_, frame, dy, m);
   }

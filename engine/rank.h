@@ -52,6 +52,8 @@ class Rank {
   void place_state(Arena& region);
   void load_batch(Frame& frame, int64_t first_sequence);
   class BoundaryLink;
+  // Of what meets a codec: Method::boundary_parts() tensors of (N, C).
+  Shape boundary_shape(const Frame& frame) const;
   void forward(Frame& frame, int microbatch, int64_t first_sequence);
   void backward(Frame& frame, int microbatch);
   void diagnose(Codec& codec, int boundary, Frame& frame, Tensor x, bool gradient);

@@ -11,12 +11,19 @@
 
 namespace strait {
 
+// What a layer reads and writes. in 2: x is [stream; r] (2N, C), N rows each: attention reads r, what it writes is added to the stream.
+// out 2: y is [x1; Wd s] (2N, C), not added (specs/resbm.md 2.4).
+struct BlockParts {
+  int in = 1, out = 1;
+};
+
 class Block final : public Module {
  public:
   // `layer` is the global index. `attention_output` (in = H Dh) and `ffn_down` (in = F) write into the residual stream.
   // `frames`: microbatches in flight at most.
-  Block(const ModelShape& shape, int layer, uint64_t seed, int frames, ParameterList& parameters,
-        std::unique_ptr<Projection> attention_output, std::unique_ptr<Projection> ffn_down);
+  Block(const ModelShape& shape, int layer, uint64_t seed, int frames, BlockParts parts,
+        ParameterList& parameters, std::unique_ptr<Projection> attention_output,
+        std::unique_ptr<Projection> ffn_down);
 
   void forward(Context& ctx, Frame& frame, Tensor y, Tensor x) override;
   void backward_input(Context& ctx, Frame& frame, Tensor dx, Tensor dy) override;
@@ -36,6 +43,7 @@ class Block final : public Module {
   void attention_backward(Context& ctx, Frame& frame, Saved& s, Tensor dout);
 
   ModelShape shape_;
+  BlockParts parts_;
   Parameter *norm1_, *norm2_, *qkv_, *gate_up_;
   Buffer* rope_;
   std::unique_ptr<Projection> out_, down_;

@@ -160,6 +160,13 @@ void check_compression(const Scenario& scenario, Rules& rules) {
                  "/compression/pipeline/enc_norm"},
                 "\"orth\" with another form or skip, or with a norm",
                 "form \"linear\" with skip \"both\" and enc_norm \"none\"");
+  rules.require(
+      resbm->form != ResbmOptions::Form::iota_v1 ||
+          (resbm->init != ResbmOptions::Init::zero_out && resbm->enc_norm == "none"),
+      "/compression/pipeline/form",
+      {"/compression/pipeline/init", "/compression/pipeline/enc_norm"},
+      "\"iota_v1\" with a norm or with an init of zeros, which its ReLU would never leave",
+      "init \"normal002\" or \"trunc001\" with enc_norm \"none\"");
 }
 
 void check_override(const sim::NetworkConfig& network, size_t index, int ranks, Rules& rules) {

@@ -69,16 +69,17 @@ void expect_same_end(const Outcome& whole, const Outcome& rest, int64_t done) {
 TEST(Checkpoint, ATrainingGoesOnBitForBitFromEveryCheckpointOnDisk) {
   for (const auto& [method, rule] :
        {std::pair{"none", UpdateRule::adamw}, std::pair{"subspace", UpdateRule::adamw},
-        std::pair{"resbm", UpdateRule::adamw}, std::pair{"frozen", UpdateRule::adamw},
-        std::pair{"subspace moving", UpdateRule::adamw},
+        std::pair{"resbm", UpdateRule::adamw}, std::pair{"resbm+iota", UpdateRule::adamw},
+        std::pair{"frozen", UpdateRule::adamw}, std::pair{"subspace moving", UpdateRule::adamw},
         std::pair{"subspace keep", UpdateRule::adamw},
         std::pair{"subspace projected_gradient", UpdateRule::adamw},
         std::pair{"subspace projected_weights", UpdateRule::adamw},
         std::pair{"mapl", UpdateRule::adamw}, std::pair{"mapl+vq", UpdateRule::adamw},
         std::pair{"quantize", UpdateRule::adamw}, std::pair{"topk", UpdateRule::adamw},
-        std::pair{"column_mask", UpdateRule::adamw}, std::pair{"lowrank", UpdateRule::adamw},
-        std::pair{"subspace", UpdateRule::muon}, std::pair{"resbm", UpdateRule::muon},
-        std::pair{"mapl", UpdateRule::muon}})
+        std::pair{"column_mask", UpdateRule::adamw},
+        std::pair{"column_mask+anchors", UpdateRule::adamw},
+        std::pair{"lowrank", UpdateRule::adamw}, std::pair{"subspace", UpdateRule::muon},
+        std::pair{"resbm", UpdateRule::muon}, std::pair{"mapl", UpdateRule::muon}})
     for (const DType dtype : {DType::f32, DType::bf16}) {
       SCOPED_TRACE(std::string(method) + " " + name_of(dtype) +
                    (rule == UpdateRule::muon ? " muon" : ""));
