@@ -81,7 +81,8 @@ class ColumnMaskCodec final : public TensorCodec {
     const Tensor list = list_of(m);
     as_bits() ? ctx.ops.unpack_columns(columns, list) : ctx.ops.cast(columns, list);
     if (anchors_ == nullptr) return ctx.ops.scatter_entries(y, values_of(m), columns);
-    frame.ids = frame.arena.take({y.size(0)}, DType::i32);
+    // Diagnostics decode at the end that encodes, whose frame has the ids and no room for them a second time.
+    if (!frame.ids.defined()) frame.ids = frame.arena.take({y.size(0)}, DType::i32);
     ctx.ops.cast(frame.ids, m.section(ids_first() ? 0 : 1));
     Tensor dynamic = ctx.scratch.take(y.shape, statistics_of(y.dtype));
     ctx.ops.scatter_entries(dynamic, values_of(m), columns);

@@ -528,7 +528,8 @@ TEST(Baseline, WhatDoesNotFitIsRefused) {
 }
 
 TEST(Baseline, DiagnosticsSayWhatIsLostAndChangeNothing) {
-  for (const char* method : {"cast", "quantize", "topk", "column_mask", "lowrank"}) {
+  for (const char* method :
+       {"cast", "quantize", "topk", "column_mask", "column_mask+anchors", "lowrank"}) {
     TrainingConfig c = tiny_run(3, method, DType::f32, 3, 1);
     c.method.error_feedback = "per_microbatch";
     c.method.format = "fp8_e4m3";
@@ -542,7 +543,8 @@ TEST(Baseline, DiagnosticsSayWhatIsLostAndChangeNothing) {
       ++found[d.name];
       if (d.name.ends_with("_error")) {
         EXPECT_GT(d.value, 0) << method << d.name;
-        EXPECT_LT(d.value, 1) << method << d.name;
+        // With anchors what is dropped arrives as the table's N(0,1), which is larger than x here.
+        EXPECT_TRUE(d.value < 1 || c.method.anchors != "none") << method << d.name;
       }
     };
     EXPECT_EQ(train(c, BackendKind::cpu, &data, 2, observer).parameters_hash,
