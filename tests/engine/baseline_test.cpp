@@ -60,6 +60,13 @@ struct Boundary {
   Tensor tensor(const Values& v) {
     memory.push_back(ops->allocate(v.size() * sizeof(double)));
     const Tensor t(memory.back()->data(), config.dtype, {rows, config.shape.width});
+    if (config.dtype == DType::bf16) {
+      memory.push_back(ops->allocate(v.size() * sizeof(float)));
+      const Tensor wide(memory.back()->data(), DType::f32, t.shape);
+      for (size_t i = 0; i < v.size(); ++i) set(wide, static_cast<int64_t>(i), v[i]);
+      ops->cast(t, wide);
+      return t;
+    }
     for (size_t i = 0; i < v.size(); ++i) set(t, static_cast<int64_t>(i), v[i]);
     return t;
   }
@@ -421,6 +428,23 @@ TEST(Baseline, LowrankIsItsFactorisationAndSoAreItsGradients) {
       right = q;
       gram_schmidt(right, d, r);
     }
+  }
+}
+
+// X of rank 3 again, in bf16: x itself, P and Q are rounded by 2^-9 of a number at most, and x^ once more: below 2^-9 sqrt(4) = 2^-8 in the mean square,
+// with either wire. The first message begins with random directions, whose condition multiplies roundings of x.
+TEST(Baseline, LowrankInBf16LosesRoundingsAlone) {
+  for (const DType wire : {DType::bf16, DType::f32}) {
+    Boundary b(
+        "lowrank", 30, 20, DType::bf16, [&](MethodOptions& o) { o.rank = 3, o.wire = wire; },
+        BackendKind::cpu);
+    Values x(600);
+    for (size_t i = 0; i < x.size(); ++i)
+      for (uint64_t r = 0; r < 3; ++r)
+        x[i] += normal_at(Philox{4}, r, i / 20) * normal_at(Philox{4}, 10 + r, i % 20);
+    b.forward(x);
+    for (int message = 1; message < 4; ++message)
+      EXPECT_LE(nrmse(b.forward(x), x), 0x1p-8) << name_of(wire) << message;
   }
 }
 
