@@ -38,6 +38,7 @@ void Communicator::send(int to, const Tag& tag, Message message) {
   message.id = recorder_.next_id();
   recorder_.sent(message.id, to, tag.kind, tag.microbatch, message.bytes() - message.sync,
                  message.sync, message.dense);
+  message.let_go();
   do_send(to, tag, std::move(message));
 }
 
@@ -45,6 +46,7 @@ Message Communicator::receive(int from, const Tag& tag) {
   STRAIT_CHECK(from >= 0 && from < size() && from != rank(),
                fmt::format("rank {} of {} receives from {}", rank(), size(), from));
   Message message = do_receive(from, tag);
+  message.hold(*recorder_.messages());
   recorder_.received(message.id, from);
   return message;
 }
@@ -81,7 +83,7 @@ void Communicator::all_reduce_sum(Tensor value, int first, int count, int32_t pu
 }
 
 void Communicator::all_reduce_ring(Tensor value, const std::vector<int>& group, int32_t purpose,
-                                   MessagePool& pool, Backend& ops) {
+                                   bool every_method, MessagePool& pool, Backend& ops) {
   using Segment = RankRecorder::Segment;
   const auto count = static_cast<int64_t>(group.size());
   const auto self = std::find(group.begin(), group.end(), rank());
@@ -107,7 +109,7 @@ void Communicator::all_reduce_ring(Tensor value, const std::vector<int>& group, 
       Segment segment(recorder_, record::Category::compute, record::Phase::reduce, -1);
       copy(message.section(0), t);
     }
-    message.dense = message.bytes();
+    if (every_method) message.dense = message.bytes();
     send(next, tag, std::move(message));
   };
   const auto take = [&](const Tensor& t, bool add) {

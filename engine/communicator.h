@@ -46,9 +46,9 @@ class Communicator {
                       Backend& ops);
   // value (n), any float type, becomes its sum over the ranks of `group`, this rank among them; all of them call it with the same list.
   // A ring: each rank sends 2 (G-1)/G of the tensor. A part is summed in ring order from its owner's successor on and then passed on,
-  // so the bits are the same on every rank. The messages are control traffic that every method sends (Message::dense).
+  // so the bits are the same on every rank. The messages are control traffic; `every_method`: that every method sends (Message::dense).
   void all_reduce_ring(Tensor value, const std::vector<int>& group, int32_t purpose,
-                       MessagePool& pool, Backend& ops);
+                       bool every_method, MessagePool& pool, Backend& ops);
 
  protected:
   virtual void do_send(int to, const Tag& tag, Message message) = 0;

@@ -18,7 +18,8 @@ std::string gib(uint64_t bytes) {
 uint64_t memory_needed(const std::vector<RankPlan>& ranks) {
   uint64_t bytes = 0;
   for (const RankPlan& r : ranks)
-    bytes += r.persistent_bytes + static_cast<uint64_t>(r.frames) * r.frame_bytes + r.scratch_bytes;
+    bytes += r.persistent_bytes + static_cast<uint64_t>(r.frames) * r.frame_bytes +
+             r.scratch_bytes + r.message_bytes;
   return bytes;
 }
 

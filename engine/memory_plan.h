@@ -9,8 +9,8 @@
 
 namespace strait {
 
-// Bytes of all ranks together: parameters with their gradients and moments, frames, scratch. Messages in flight come on top;
-// they are small beside the frames.
+// Bytes of all ranks together: parameters with their gradients and moments, frames, scratch, messages that they hold. Messages on their
+// way come on top.
 uint64_t memory_needed(const std::vector<RankPlan>& ranks);
 
 // "" if the training fits into `available` bytes; else what it needs, and the largest microbatch that would fit. `ranks`: of

@@ -51,6 +51,7 @@ Message::Message(MessagePool& pool, Backend& ops, const std::vector<Section>& se
     bytes_ += static_cast<uint64_t>(elements) * width;
   }
   memory_ = pool.take(ops, bytes_);
+  holder_ = pool.hold(bytes_);
   if (memory_->data() == nullptr) return;  // meta backend
   auto* position = static_cast<std::byte*>(memory_->data());
   for (Tensor& view : views_) {

@@ -8,8 +8,10 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
+#include "engine/message_ledger.h"
 #include "kernels/backend.h"
 #include "sim/record/log.h"
 
@@ -20,6 +22,15 @@ class MessagePool {
  public:
   // Memory of exactly `bytes` bytes that returns to the pool when released. `ops` allocates if none is free.
   std::shared_ptr<DeviceMemory> take(Backend& ops, size_t bytes);
+  // The same pool, for the rank whose messages `ledger` counts.
+  MessagePool of(std::shared_ptr<MessageLedger> ledger) const {
+    MessagePool pool = *this;
+    pool.ledger_ = std::move(ledger);
+    return pool;
+  }
+  std::shared_ptr<void> hold(size_t bytes) const {
+    return ledger_ ? ledger_->hold(bytes) : nullptr;
+  }
 
  private:
   struct Shelf {
@@ -27,6 +38,7 @@ class MessagePool {
     std::unordered_map<size_t, std::vector<std::unique_ptr<DeviceMemory>>> free;
   };
   std::shared_ptr<Shelf> shelf_ = std::make_shared<Shelf>();
+  std::shared_ptr<MessageLedger> ledger_;
 };
 
 class Message {
@@ -45,6 +57,9 @@ class Message {
   // A message of some of the sections, in the given order, in the same memory: for a receiver that needs no more of a message that
   // goes to several. `dense`, `sync` and `version` are this one's.
   Message part(const std::vector<size_t>& sections) const;
+  // Who holds the memory: nobody while it is on its way, then the receiver. Called by the communicator.
+  void let_go() { holder_.reset(); }
+  void hold(MessageLedger& ledger) { holder_ = ledger.hold(bytes_); }
   // The exact size on the wire.
   Bytes bytes() const { return {bytes_}; }
 
@@ -60,6 +75,7 @@ class Message {
 
  private:
   std::shared_ptr<DeviceMemory> memory_;
+  std::shared_ptr<void> holder_;
   std::vector<Tensor> views_;
   uint64_t bytes_ = 0;
 };

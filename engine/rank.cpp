@@ -25,9 +25,9 @@ int64_t sequences_before(const TrainingConfig& config) {
   return static_cast<int64_t>((config.tokens_before + context - 1) / context);
 }
 
-// Of a shard's tokens in their sequence, in the order in which the rank has them.
-std::vector<int32_t> positions_of(const TrainingConfig& config, int shard) {
-  return token_layout(config.context, config.shards, config.shape.context).positions(shard);
+SequenceLayout layout_of(const TrainingConfig& config) {
+  return token_layout(config.shards > 1 ? config.context : ContextOptions{}, config.shards,
+                      config.shape.context);
 }
 
 }  // namespace
@@ -67,7 +67,8 @@ Rank::Rank(const TrainingConfig& config, int rank, Backend& backend, RankRecorde
       rank_(rank),
       stage_index_(grid_.stage(rank)),
       replica_(grid_.replica(rank)),
-      token_positions_(positions_of(config, grid_.shard(rank))),
+      token_positions_(layout_of(config).positions(grid_.shard(rank))),
+      token_order_(layout_of(config).order()),
       ops_(backend),
       recorder_(recorder),
       communicator_(communicator),
@@ -96,6 +97,8 @@ Rank::Rank(const TrainingConfig& config, int rank, Backend& backend, RankRecorde
                "a rank that computes needs a memory plan");
   STRAIT_CHECK(data != nullptr || std::strcmp(backend.name(), "meta") == 0,
                "a rank that computes needs data");
+  STRAIT_CHECK(!config.document_mask || data == nullptr || data->document_begin(),
+               "a document mask needs to know where documents begin");
   optimizer_.emplace(config.optimizer, parameters_);
   allocate(plan);
 }
@@ -134,6 +137,7 @@ void Rank::allocate(const RankPlan* plan) {
                       "frame");
       f.arena.set_poison(ops_.host_memory());
     }
+    f.copy = rank_ / grid_.pipeline;
     f.sequences = config_.sequences();
     f.context = config_.shard_context();
     f.positions = positions_;
@@ -149,6 +153,7 @@ RankPlan Rank::plan() const {
   p.persistent_bytes = parameters_.bytes();
   for (const Frame& f : frames_) p.frame_bytes = std::max(p.frame_bytes, f.arena.high_water());
   p.scratch_bytes = scratch_.high_water();
+  p.message_bytes = recorder_.messages()->high_water();
   return p;
 }
 
@@ -191,7 +196,7 @@ class Rank::BoundaryLink final : public ControlLink {
   void sum_over_copies(Tensor value) override {
     if (rank_.grid_.copies() > 1)
       rank_.communicator_.all_reduce_ring(value, rank_.grid_.copies_of(rank_.stage_index_), kCopies,
-                                          rank_.pool_, rank_.ops_);
+                                          false, rank_.pool_, rank_.ops_);
   }
 
  private:
@@ -205,7 +210,7 @@ class Rank::BoundaryLink final : public ControlLink {
 void Rank::sum_gradients() {
   if (grid_.copies() > 1)
     communicator_.all_reduce_ring(parameters_.flat_grad(), grid_.copies_of(stage_index_),
-                                  kGradients, pool_, ops_);
+                                  kGradients, true, pool_, ops_);
 }
 
 void Rank::begin_synchronise() {
@@ -222,29 +227,44 @@ void Rank::end_synchronise(int64_t step) {
   if (before_) before_->end_synchronise(context_, previous, end);
 }
 
+// Targets are shifted before a sequence is sharded: the target of a shard's last token may be another shard's. Documents are needed of
+// whole sequences (Frame::documents).
 void Rank::load_batch(Frame& frame, int64_t first_sequence) {
   frame.arena.rewind(0);
-  frame.ids = frame.targets = Tensor{};
+  frame.ids = frame.targets = frame.documents = Tensor{};
+  const int64_t whole = config_.shape.context;
   if (takes_ids_) frame.ids = frame.arena.take({frame.rows()}, DType::i32);
   if (last()) frame.targets = frame.arena.take({frame.rows()}, DType::i32);
-  if (data_ == nullptr || (!takes_ids_ && !last())) return;
-  // Targets are shifted before a sequence is sharded: the target of a shard's last token may be another shard's.
-  const auto whole = static_cast<size_t>(config_.shape.context);
-  std::vector<int32_t> ids(static_cast<size_t>(frame.rows())), targets(ids.size());
-  std::vector<int32_t> sequence_ids(whole), sequence_targets(whole);
+  if (config_.document_mask)
+    frame.documents = frame.arena.take({frame.sequences, whole}, DType::i32);
+  const bool reads_ids = takes_ids_ || config_.document_mask;
+  if (data_ == nullptr || (!reads_ids && !last())) return;
+  std::vector<int32_t> ids, targets, documents;
+  std::vector<int32_t> sequence(static_cast<size_t>(whole)), sequence_targets(sequence.size());
   for (int64_t b = 0; b < frame.sequences; ++b) {
-    int32_t* i = takes_ids_ ? sequence_ids.data() : nullptr;
+    int32_t* i = reads_ids ? sequence.data() : nullptr;
     int32_t* y = last() ? sequence_targets.data() : nullptr;
     frame.training ? data_->training(first_sequence + b, i, y)
                    : data_->validation(first_sequence + b, i, y);
-    size_t row = static_cast<size_t>(b * frame.context);
     for (const int32_t position : token_positions_) {
-      ids[row] = sequence_ids[static_cast<size_t>(position)];
-      targets[row++] = sequence_targets[static_cast<size_t>(position)];
+      ids.push_back(sequence[static_cast<size_t>(position)]);
+      targets.push_back(sequence_targets[static_cast<size_t>(position)]);
     }
+    if (!config_.document_mask) continue;
+    std::vector<int32_t> of_position(sequence.size());
+    int32_t document = 0;
+    for (size_t t = 0; t < sequence.size(); ++t)
+      of_position[t] = document += sequence[t] == *data_->document_begin() ? 1 : 0;
+    for (const int32_t position : token_order_)
+      documents.push_back(of_position[static_cast<size_t>(position)]);
   }
   if (takes_ids_) ops_.upload(frame.ids, ids.data());
   if (last()) ops_.upload(frame.targets, targets.data());
+  if (config_.document_mask) ops_.upload(frame.documents, documents.data());
+}
+
+Shape Rank::boundary_shape(const Frame& frame) const {
+  return {method_->boundary_parts() * frame.rows(), config_.shape.width};
 }
 
 void Rank::forward(Frame& frame, int microbatch, int64_t first_sequence) {
@@ -252,7 +272,7 @@ void Rank::forward(Frame& frame, int microbatch, int64_t first_sequence) {
   Tensor x;
   if (!first()) {
     const Message m = communicator_.receive(rank_ - 1, {MessageKind::forward, microbatch, 0});
-    x = frame.arena.take({frame.rows(), config_.shape.width}, config_.dtype);
+    x = frame.arena.take(boundary_shape(frame), config_.dtype);
     Segment segment(recorder_, Category::codec, Phase::decode, microbatch);
     before_->decode(context_, frame, x, m);
   }
@@ -283,7 +303,7 @@ void Rank::backward(Frame& frame, int microbatch) {
   Tensor dy;
   if (!last()) {
     const Message m = communicator_.receive(rank_ + 1, {MessageKind::backward, microbatch, 0});
-    dy = scratch_.take({frame.rows(), config_.shape.width}, config_.dtype);
+    dy = scratch_.take(boundary_shape(frame), config_.dtype);
     Segment segment(recorder_, Category::codec, Phase::decode_grad, microbatch);
     after_->decode_grad(context_, frame, dy, m);
   }
@@ -388,7 +408,7 @@ RankStep Rank::train(int64_t step) {
     result.grad_sum_squares = std::numeric_limits<double>::quiet_NaN();
     if (sum_squares_.data != nullptr) ops_.download(&result.grad_sum_squares, sum_squares_);
   }
-  result.diagnostics = std::move(diagnostics_);
+  if (grid_.first_copy(rank_)) result.diagnostics = std::move(diagnostics_);
   result.log = recorder_.take();
   return result;
 }
@@ -426,6 +446,13 @@ void Rank::load(const Snapshot& snapshot, bool moments) {
         return adds(name) && !same_boundaries ? std::nullopt : source(name);
       },
       moments, adds);
+}
+
+uint64_t Rank::shared_state_hash() {
+  uint64_t hash = 0;
+  for (const Buffer& b : parameters_.buffers())
+    if (b.saved && !b.local) hash = hash_tensor(ops_, b.value, hash_name(b.name, hash));
+  return hash;
 }
 
 uint64_t Rank::parameters_hash() {

@@ -43,7 +43,8 @@ class Rank {
   std::vector<ParameterState> save();
   void load(const Snapshot& snapshot, bool moments);
   RankPlan plan() const;
-  uint64_t parameters_hash();  // of every parameter's name and bytes
+  uint64_t parameters_hash();    // of every parameter's name and bytes
+  uint64_t shared_state_hash();  // the same of the states that are equal on all copies of a rank
 
  private:
   bool first() const { return stage_index_ == 0; }
@@ -53,6 +54,8 @@ class Rank {
   void load_batch(Frame& frame, int64_t first_sequence);
   class BoundaryLink;
   class ShardLink;
+  // Of what meets a codec: Method::boundary_parts() tensors of (N, C).
+  Shape boundary_shape(const Frame& frame) const;
   void forward(Frame& frame, int microbatch, int64_t first_sequence);
   void backward(Frame& frame, int microbatch);
   void diagnose(Codec& codec, int boundary, Frame& frame, Tensor x, bool gradient);
@@ -66,7 +69,8 @@ class Rank {
   const TrainingConfig& config_;
   Grid grid_;
   int rank_, stage_index_, replica_;
-  std::vector<int32_t> token_positions_;  // of this shard's tokens in the sequence
+  // Of this shard's tokens in the sequence, and of those of all shards (SequenceLayout::order()).
+  std::vector<int32_t> token_positions_, token_order_;
   Backend& ops_;
   RankRecorder& recorder_;
   Communicator& communicator_;

@@ -1,6 +1,7 @@
 // The recorder of recorder.h: op costs come from the backend's cost sink, durations from its marks.
 #include "engine/recorder.h"
 
+#include <exception>
 #include <limits>
 #include <utility>
 
@@ -86,7 +87,7 @@ void RankRecorder::Segment::open() {
 
 void RankRecorder::Segment::close() {
   recorder_.segment_ = nullptr;
-  if (recorder_.paused_) return;
+  if (recorder_.paused_ || abandoned_) return;
   const int64_t ended = recorder_.ops_.mark();
   recorder_.ops_.set_cost_sink(nullptr);
   if (costs_.empty()) return;
@@ -99,12 +100,17 @@ void RankRecorder::Segment::close() {
 }
 
 RankRecorder::Break::Break(RankRecorder& recorder)
-    : recorder_(recorder), segment_(recorder.segment_) {
+    : recorder_(recorder), segment_(recorder.segment_), exceptions_(std::uncaught_exceptions()) {
   if (segment_ != nullptr) segment_->close();
 }
 
+// Where the exchange has failed nothing is booked any more, and a device that has failed is not asked for its time.
 RankRecorder::Break::~Break() {
-  if (segment_ != nullptr) segment_->open();
+  if (segment_ == nullptr) return;
+  if (std::uncaught_exceptions() == exceptions_)
+    segment_->open();
+  else
+    segment_->abandoned_ = true;
 }
 
 std::vector<std::string> op_names() {

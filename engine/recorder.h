@@ -3,9 +3,11 @@
 // when the step is over, so that nobody waits for a device inside it.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "engine/message_ledger.h"
 #include "kernels/backend.h"
 #include "sim/record/log.h"
 
@@ -18,6 +20,9 @@ class RankRecorder {
   void begin_step();       // clears the log, restarts message numbers
   record::RankLog take();  // the step's log
   void pause(bool on);     // not inside a segment; sender and receiver of a message pause alike
+
+  // What this rank holds in messages.
+  const std::shared_ptr<MessageLedger>& messages() const { return messages_; }
 
   // Called by Communicator. next_id() is (rank << 32) | running number.
   uint64_t next_id();
@@ -43,6 +48,7 @@ class RankRecorder {
     record::Compute entry_;
     std::vector<OpCost> costs_;
     int64_t started_;
+    bool abandoned_ = false;
   };
 
   // Sends or receives in the middle of a segment, if one is open: it is closed before and opened again after.
@@ -71,6 +77,7 @@ class RankRecorder {
    private:
     RankRecorder& recorder_;
     Segment* segment_;
+    int exceptions_;  // in flight at its beginning
   };
   // Marks of the backend around an entry of the log.
   struct Measured {
@@ -81,6 +88,7 @@ class RankRecorder {
   int rank_;
   Backend& ops_;
   bool paused_ = false;
+  std::shared_ptr<MessageLedger> messages_ = std::make_shared<MessageLedger>();
   Segment* segment_ = nullptr;  // that is open
   uint64_t next_message_ = 0;
   record::RankLog log_;

@@ -21,11 +21,13 @@ struct RankHost {
       : backend(std::move(b)),
         recorder(rank, *backend),
         communicator(hub.communicator(rank, recorder)),
-        program(config, rank, *backend, recorder, *communicator, pool, data, plan) {}
+        messages(pool.of(recorder.messages())),
+        program(config, rank, *backend, recorder, *communicator, messages, data, plan) {}
 
   std::unique_ptr<Backend> backend;
   RankRecorder recorder;
   std::unique_ptr<Communicator> communicator;
+  MessagePool messages;
   Rank program;
 };
 
@@ -207,25 +209,32 @@ class PhaseRun {
         host->program.load(*start.state, start.state->step > 0);
       run_rank(phase_.config, host->program, r, computes, done, collector);
     });
+    if (computes) check_copies();
   }
 
-  // Of the first copy of each stage. Throws std::runtime_error where another copy has other parameters.
+  // Of the first copy of each stage.
   std::string parameters_hash() {
-    const Grid grid = phase_.config.grid();
-    std::vector<uint64_t> of_rank;
-    for (auto& host : hosts_) of_rank.push_back(host->program.parameters_hash());
     uint64_t hash = 0;
-    for (int r = 0; r < grid.ranks(); ++r) {
-      const uint64_t mine = of_rank[static_cast<size_t>(r)];
-      if (grid.first_copy(r)) hash = hash_name(fmt::format("{:016x}", mine), hash);
-      if (mine != of_rank[static_cast<size_t>(grid.stage(r))])
-        throw std::runtime_error(fmt::format(
-            "rank {} and rank {} hold the same parameters no longer", grid.stage(r), r));
-    }
+    for (int stage = 0; stage < phase_.config.pipeline; ++stage)
+      hash = hash_name(fmt::format("{:016x}", program(stage).parameters_hash()), hash);
     return fmt::format("{:016x}", hash);
   }
 
  private:
+  Rank& program(int rank) { return hosts_[static_cast<size_t>(rank)]->program; }
+
+  // Only the first copy of a stage is saved. Throws std::runtime_error where another has other parameters or shared states.
+  void check_copies() {
+    const Grid grid = phase_.config.grid();
+    for (int r = grid.pipeline; r < grid.ranks(); ++r) {
+      Rank &first = program(grid.stage(r)), &copy = program(r);
+      if (copy.parameters_hash() != first.parameters_hash() ||
+          copy.shared_state_hash() != first.shared_state_hash())
+        throw std::runtime_error(fmt::format(
+            "rank {} and rank {} hold the same parameters no longer", grid.stage(r), r));
+    }
+  }
+
   const TrainingPhase& phase_;
   BackendKind kind_;
   DryRun plan_;
@@ -371,7 +380,7 @@ record::RecordHeader make_header(const TrainingConfig& config, BackendKind kind,
     info.parameters = static_cast<uint64_t>(p.parameters);
     info.persistent = {p.persistent_bytes};
     info.frames = {p.frame_bytes * static_cast<size_t>(p.frames)};
-    info.scratch = {p.scratch_bytes};
+    info.scratch = {p.scratch_bytes + p.message_bytes};
     h.ranks.push_back(std::move(info));
   }
   return h;

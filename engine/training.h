@@ -48,6 +48,7 @@ struct TrainingConfig {
   std::optional<int>
       full_rank_layers;  // at the end, where the method constrains; unset: those of the last stage
   int64_t head_chunk_rows = 256;
+  bool document_mask = false;  // tokens of different documents do not meet in attention
 
   Grid grid() const { return {pipeline, shards, replicas}; }
   // Of one microbatch: its sequences, and a shard's tokens of each.
@@ -62,6 +63,8 @@ class BatchSource {
   // Sequence `index` (counted over the whole run) of T = context tokens; either pointer may be null.
   virtual void training(int64_t index, int32_t* ids, int32_t* targets) const = 0;
   virtual void validation(int64_t index, int32_t* ids, int32_t* targets) const = 0;
+  // The token with which a document begins; unset where it is not known.
+  virtual std::optional<int32_t> document_begin() const { return std::nullopt; }
 };
 
 // Throws std::invalid_argument with a text that names the field.
@@ -89,6 +92,7 @@ struct RankPlan {
   int frames = 0;
   int64_t parameters = 0;
   size_t persistent_bytes = 0, frame_bytes = 0, scratch_bytes = 0;  // frame_bytes: one frame
+  size_t message_bytes = 0;  // held in messages at once (message_ledger.h)
 };
 
 }  // namespace strait

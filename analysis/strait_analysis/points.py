@@ -186,6 +186,9 @@ def _from_summary(run: Run) -> dict[str, float]:
     crossing = wire["pipeline"] if wire["pipeline"]["combined"]["messages"] else wire["context"]
     ratios = {name: _number(crossing[kind]["wire_ratio"]) for name, kind in
               (("wire_ratio_forward", "forward"), ("wire_ratio_backward", "backward"), ("wire_ratio", "combined"))}
+    if crossing is wire["context"]:  # as in runs.csv: the shards' sum of gradients is no part of it
+        dense, sent = (sum(_number(crossing[kind][key]) for kind in ("forward", "backward")) for key in ("dense_bytes", "bytes"))
+        ratios["wire_ratio"] = dense / sent if sent else math.nan
     steps, total = summary["steps"], wire["all"]["combined"]
     per_step = {name: _number(total[key]) / steps if steps else math.nan
                 for name, key in (("bytes_per_step", "bytes"), ("transfer_s_per_step", "transfer_s"))}

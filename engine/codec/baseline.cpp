@@ -7,14 +7,16 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "engine/codec/projection.h"
 #include "engine/codec/tensor_codec.h"
 
 namespace strait {
 namespace {
 
-// Bytes of a message of `rows` rows of `width` columns; `adjoint`: of gradients that follow the activations' messages.
+// Bytes of a message of `rows` rows of `width` columns; `ids`: bytes of a token id where it travels, else 0; `adjoint`: of gradients that follow the
+// activations' messages.
 struct MessageShape {
-  int64_t rows, width, size, wire;
+  int64_t rows, width, size, wire, ids;
   bool adjoint;
 };
 
@@ -34,7 +36,7 @@ int64_t topk_bytes(const DirectionOptions&, const MessageShape& m) {
   return m.rows * m.size * (m.wire + static_cast<int64_t>(size_of(entry_index(m.width))));
 }
 int64_t column_mask_bytes(const DirectionOptions&, const MessageShape& m) {
-  return m.rows * m.size * m.wire + (m.adjoint ? 0 : mask_bytes(m.size, m.width));
+  return m.rows * m.size * m.wire + (m.adjoint ? 0 : mask_bytes(m.size, m.width) + m.rows * m.ids);
 }
 int64_t lowrank_bytes(const DirectionOptions&, const MessageShape& m) {
   return (m.rows + m.width) * m.size * m.wire;
@@ -68,12 +70,12 @@ const Registered& registered(const std::string& name) {
 struct Direction {
   DirectionOptions options;
   const Registered* baseline;
-  int64_t size = 0;
+  int64_t size = 0, ids = 0;  // as MessageShape's
   bool adjoint = false;
 
   int64_t bytes(int64_t rows, int64_t width) const {
     return baseline->bytes(
-        options, {rows, width, size, static_cast<int64_t>(size_of(options.wire)), adjoint});
+        options, {rows, width, size, static_cast<int64_t>(size_of(options.wire)), ids, adjoint});
   }
   bool has_state() const {
     return (options.method == "topk" && options.error_feedback != "none") ||
@@ -82,9 +84,9 @@ struct Direction {
   }
   std::string text() const {
     const DirectionOptions& o = options;
-    return fmt::format("{} {} {} {} {} {} {} {} {} {} {}", o.method, name_of(o.wire), size,
+    return fmt::format("{} {} {} {} {} {} {} {} {} {} {} {}", o.method, name_of(o.wire), size,
                        o.format, o.bits, o.scale, o.group, o.rounding, o.error_feedback, o.refresh,
-                       adjoint);
+                       o.anchors, adjoint);
   }
 };
 
@@ -107,6 +109,7 @@ void check(const DirectionOptions& o, const Registered& r) {
   check_word(o, "scale", o.scale, {"token", "group"});
   check_word(o, "rounding", o.rounding, {"nearest", "stochastic"});
   check_word(o, "error_feedback", o.error_feedback, {"none", "per_microbatch"});
+  check_word(o, "anchors", o.anchors, {"none", "static"});
   if (o.group < 2 || o.group % 2 != 0)
     throw std::invalid_argument(
         fmt::format("{} group is {}; allowed: even numbers from 2", o.method, o.group));
@@ -172,7 +175,7 @@ class BaselineCodec final : public Codec {
 
   CodecTraits traits() const override {
     const bool plain = forward_.options.method == "none" && backward_.options.method == "none";
-    return {.exact_adjoint = plain || backward_.adjoint};
+    return {.exact_adjoint = plain || backward_.adjoint, .needs_ids = forward_.ids > 0};
   }
   Message encode(Context& ctx, Frame& frame, Tensor x) override {
     return with_dense(activations_->encode(ctx, frame, x), x);
@@ -187,9 +190,9 @@ class BaselineCodec final : public Codec {
     gradients_->decode(ctx, frame, dx, m);
   }
 
-  uint64_t handshake(Backend&) const override {
-    return hash_name(forward_.text() + " / " + backward_.text(),
-                     static_cast<uint64_t>(width_) << 8 | static_cast<uint64_t>(compute_));
+  uint64_t handshake(Backend& ops) const override {
+    const uint64_t sizes = static_cast<uint64_t>(width_) << 8 | static_cast<uint64_t>(compute_);
+    return hash_name(forward_.text() + " / " + backward_.text(), sizes ^ activations_->shared(ops));
   }
 
   // ..._error: ||x - x^|| / ||x||, x^ what arrives; without error feedback, which makes up for it later.
@@ -252,6 +255,7 @@ class BaselineMethod final : public Method {
       if (!d->has_state()) continue;
       text += fmt::format("{}{} {} {}", text.empty() ? "" : ", ",
                           d == &forward_ ? "activations" : "gradients", d->options.method, d->size);
+      if (d->ids > 0) text += ", static anchors";
       if (d->options.method == "topk")
         text += fmt::format(", errors of {} x {} tokens", batch_.microbatches, batch_.rows);
     }
@@ -281,9 +285,12 @@ std::unique_ptr<Method> make_baseline(const MethodOptions& options, const ModelS
   Direction forward{options, &registered(options.method)};
   Direction backward = forward;
   check(forward.options, *forward.baseline);
+  if (forward.options.method == "column_mask" && forward.options.anchors == "static")
+    forward.ids = static_cast<int64_t>(size_of(id_dtype(shape)));
   if (options.backward) {
     backward = {*options.backward, &registered(options.backward->method)};
     check(backward.options, *backward.baseline);
+    check_word(backward.options, "anchors of gradients", backward.options.anchors, {"none"});
     pick_size({&forward}, shape, compute, options.batch);
     pick_size({&backward}, shape, compute, options.batch);
   } else {

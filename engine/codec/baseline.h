@@ -5,7 +5,8 @@
 //   cast         N d 2;  fp8_e4m3: N d + 2 N           another number format
 //   quantize     N (ceil(d bits / 8) + 2 groups)       whole numbers with a scale a token or a group
 //   topk         N k (w + i)                           the k largest entries of each token; i = 1 (d <= 256) or 2
-//   column_mask  N m w + min(2 m, ceil(d/8))           the m columns of largest energy; their gradients N m w
+//   column_mask  N m w + min(2 m, ceil(d/8))           the m columns of largest energy; their gradients N m w; with anchors N i more forward,
+//                                                      i = 2 or 4 the bytes of a token id
 //   lowrank      (N + d) r w                           a factorisation of rank r
 #pragma once
 

@@ -4,9 +4,11 @@
 //
 //   refresh 0  columns of each message by its own energy                                                            variant (a)
 //   refresh R  by the energy of the first microbatch of every R-th step and of the first of a training or phase     variant (b)
+//   anchors    static: of x - tau[ids], tau (V,d) a frozen random token table, put back behind; ids travel forward   variant (c), beside (a) or (b)
 #include <utility>
 #include <vector>
 
+#include "engine/codec/projection.h"
 #include "engine/codec/tensor_codec.h"
 
 namespace strait {
@@ -46,7 +48,11 @@ class ColumnMaskCodec final : public TensorCodec {
         columns_(m),
         refresh_(o.refresh),
         first_step_(c.batch.first_step),
-        keeps_(c.has_adjoint) {
+        keeps_(c.has_adjoint),
+        ids_(id_dtype(c.method.shape)) {
+    if (o.anchors == "static")
+      anchors_ = declare_token_table(c.method.parameters, c.method.shape, o.basis_seed,
+                                     "column_mask.anchors");
     if (refresh_ == 0 || !c.encodes) return;
     energy_ = c.method.parameters.declare_state(c.name("energy"), {1, width_},
                                                 statistics_of(c.compute()), zeros());
@@ -56,18 +62,35 @@ class ColumnMaskCodec final : public TensorCodec {
   Message encode(Context& ctx, Frame& frame, Tensor x) override {
     ArenaScope scope(ctx.scratch);
     Message m(pool_, ctx.ops, sections(x.size(0)));
+    if (anchors_ != nullptr) {
+      ctx.ops.cast(m.section(ids_first() ? 0 : 1), frame.ids);
+      Tensor dynamic = ctx.scratch.take(x.shape, statistics_of(x.dtype));
+      ctx.ops.add_gathered_rows(dynamic, x, anchors_->value, frame.ids, -1.0);
+      x = dynamic;
+    }
     const Tensor columns = take(ctx, frame), energy = energy_of(ctx, frame, x);
     Tensor unused = ctx.scratch.take(columns.shape, energy.dtype);
     ctx.ops.topk_rows(unused, columns, energy);
-    as_bits() ? ctx.ops.pack_columns(m.section(1), columns) : ctx.ops.cast(m.section(1), columns);
-    ctx.ops.gather_entries(m.section(0), x, columns);
+    const Tensor list = list_of(m);
+    as_bits() ? ctx.ops.pack_columns(list, columns) : ctx.ops.cast(list, columns);
+    ctx.ops.gather_entries(values_of(m), x, columns);
     return m;
   }
   void decode(Context& ctx, Frame& frame, Tensor y, const Message& m) override {
     ArenaScope scope(ctx.scratch);
     const Tensor columns = take(ctx, frame);
-    as_bits() ? ctx.ops.unpack_columns(columns, m.section(1)) : ctx.ops.cast(columns, m.section(1));
-    ctx.ops.scatter_entries(y, m.section(0), columns);
+    const Tensor list = list_of(m);
+    as_bits() ? ctx.ops.unpack_columns(columns, list) : ctx.ops.cast(columns, list);
+    if (anchors_ == nullptr) return ctx.ops.scatter_entries(y, values_of(m), columns);
+    // Diagnostics decode at the end that encodes, whose frame has the ids and no room for them a second time.
+    if (!frame.ids.defined()) frame.ids = frame.arena.take({y.size(0)}, DType::i32);
+    ctx.ops.cast(frame.ids, m.section(ids_first() ? 0 : 1));
+    Tensor dynamic = ctx.scratch.take(y.shape, statistics_of(y.dtype));
+    ctx.ops.scatter_entries(dynamic, values_of(m), columns);
+    ctx.ops.add_gathered_rows(y, dynamic, anchors_->value, frame.ids, 1.0);
+  }
+  uint64_t shared(Backend& ops) const override {
+    return anchors_ == nullptr ? 0 : hash_tensor(ops, anchors_->value, 0);
   }
   std::unique_ptr<TensorCodec> adjoint() override {
     return std::make_unique<MaskedGradients>(pool_, wire_, kept_);
@@ -78,8 +101,14 @@ class ColumnMaskCodec final : public TensorCodec {
   std::vector<Message::Section> sections(int64_t rows) const {
     const Message::Section list = as_bits() ? Message::Section{DType::u8, {(width_ + 7) / 8}}
                                             : Message::Section{DType::u16, {1, columns_}};
-    return {{wire_, {rows, columns_}}, list};
+    std::vector<Message::Section> s = {{wire_, {rows, columns_}}, list};
+    if (anchors_ != nullptr) s.insert(s.begin() + (ids_first() ? 0 : 1), {ids_, {rows}});
+    return s;
   }
+  // Wider sections lie first, so that all are aligned without padding; the list is the narrowest.
+  bool ids_first() const { return anchors_ != nullptr && size_of(ids_) > size_of(wire_); }
+  Tensor values_of(const Message& m) const { return m.section(ids_first() ? 1 : 0); }
+  static Tensor list_of(const Message& m) { return m.section(m.sections() - 1); }
   // Room for the columns: in the frame where its gradients need them.
   Tensor take(Context& ctx, Frame& frame) {
     if (!keeps_) return ctx.scratch.take({1, columns_}, DType::u16);
@@ -101,7 +130,9 @@ class ColumnMaskCodec final : public TensorCodec {
   DType wire_;
   int64_t width_, columns_, refresh_, first_step_;
   bool keeps_;
-  Buffer* energy_ = nullptr;  // (1,d) S, of the last choice; at the end that encodes
+  DType ids_;                  // type of token ids on the wire
+  Buffer* anchors_ = nullptr;  // tau (V,d) T; null: none
+  Buffer* energy_ = nullptr;   // (1,d) S, of the last choice; at the end that encodes
   std::shared_ptr<Kept> kept_ = std::make_shared<Kept>();
 };
 

@@ -12,8 +12,8 @@ namespace strait {
 
 struct DirectionOptions {
   std::string method = "none";
-  DType wire =
-      DType::f32;  // of coefficients and activations on the wire: f32 or bf16 (f64 in tests)
+  DType wire = DType::
+      f32;  // of coefficients and activations on the wire: f32, bf16, resbm's f16, too (f64 in tests)
   // subspace, frozen, mapl: k; resbm: c; topk: entries a token; column_mask: columns; lowrank: rank
   std::optional<int> rank;
   // wire ratio to come closest to, over the directions that the method codes; exclusive with rank
@@ -26,6 +26,9 @@ struct DirectionOptions {
   std::string error_feedback = "none";  // topk: "none", "per_microbatch"
   int64_t refresh =
       0;  // column_mask: steps from one choice of columns to the next; 0: every message
+  std::string anchors =
+      "none";  // frozen, column_mask: "none", "static" (a frozen random token table is taken off before)
+  uint64_t basis_seed = 1337;  // subspace, frozen, mapl: of the bases; of the token tables
 };
 
 // The batches that a codec's states and ratios depend on.

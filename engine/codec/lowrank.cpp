@@ -5,6 +5,9 @@
 //
 // X^ is X projected onto the span of P. orth is Cholesky QR, twice. A direction that a message has not (fewer tokens than r, zeros) is 0 in P and Q; a
 // thousandth of a fixed random matrix in V brings it back.
+//
+// Sums are in S. Operands are in T where they have its numbers anyway: X, and, with a wire of type T, the P and Q that arrive; V is rounded to T, which
+// turns where the iteration begins and nothing else.
 #include <cmath>
 #include <utility>
 
@@ -38,16 +41,16 @@ class LowrankCodec final : public TensorCodec {
     Tensor v = ctx.scratch.take({d, rank_}, s), p = ctx.scratch.take({N, rank_}, s);
     ops.cast(v, right_->value);
     ops.axpy(v, 1e-3, start_->value);
-    if (x.dtype != s) {
-      Tensor wide = ctx.scratch.take(x.shape, s);
-      ops.cast(wide, x);
-      x = wide;
-    }
-    ops.matmul(p, x, false, v, false, false);
+    ops.matmul(p, x, false, in_dtype(ctx, v, x.dtype), false, false);
     orthonormalise_columns(ctx, p);
     ops.cast(m.section(0), p);
-    ops.cast(p, m.section(0));  // Q fits the factor that arrives
-    ops.matmul(v, x, true, p, false, false);
+    // Q fits the factor that arrives.
+    if (wire_ == x.dtype) {
+      ops.matmul(v, x, true, m.section(0), false, false);
+    } else {
+      ops.cast(p, m.section(0));
+      ops.matmul(v, in_dtype(ctx, x, s), true, p, false, false);
+    }
     ops.cast(m.section(1), v);
     if (frame.training) {
       orthonormalise_columns(ctx, v);
@@ -56,6 +59,7 @@ class LowrankCodec final : public TensorCodec {
     return m;
   }
   void decode(Context& ctx, Frame&, Tensor y, const Message& m) override {
+    if (wire_ == y.dtype) return ctx.ops.matmul(y, m.section(0), false, m.section(1), true, false);
     ArenaScope scope(ctx.scratch);
     Tensor q = ctx.scratch.take(m.section(1).shape, statistics_of(y.dtype));
     ctx.ops.cast(q, m.section(1));

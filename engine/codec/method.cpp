@@ -98,6 +98,10 @@ std::unique_ptr<Projection> Method::make_projection(const MethodContext& c, cons
                                            c.shape.width, output_projection_stddev(c.shape));
 }
 
+double fp16_gradient_factor(const Frame& frame) {
+  return std::exp2(std::round(-std::log2(frame.loss_scale)));
+}
+
 void check_version(const Message& message, uint64_t version, const char* method) {
   if (message.version != version)
     throw std::runtime_error(fmt::format(

@@ -24,8 +24,6 @@ struct MethodOptions : DirectionOptions {
   std::optional<DirectionOptions>
       backward;  // baselines: of the gradients; unset: as the activations
   BatchShape batch;
-  uint64_t basis_seed = 1337;    // subspace, frozen: of U and the token table
-  std::string anchors = "none";  // frozen: "none", "static" (a frozen random token table)
   std::string embedding_init =
       "projected";  // subspace: "projected" (E0 = T_fixed U), "normal" (N(0,1)), "small" (N(0, 0.02^2))
   std::string z_init = "small";  // subspace: "zero", "small" (N(0, 0.02^2 / (2 (layer+1))))
@@ -38,7 +36,7 @@ struct MethodOptions : DirectionOptions {
   double max_angle = 0.05;            // radians, (0, pi/2)
   std::string transport = "project";  // of what is held to the basis: "project", "keep"
   // resbm (specs/resbm.md, section 7); its c is `rank`.
-  std::string form = "mlp";                  // "mlp", "linear"
+  std::string form = "mlp";                  // "mlp", "linear", "iota_v1"
   std::optional<int> hidden;                 // m of the mlp; default max(4 c, 64)
   Activation activation = Activation::silu;  // of the mlp
   std::string skip = "both";                 // "both", "encoder", "decoder", "none"
@@ -88,7 +86,8 @@ struct StepEnd {
   double learning_rate = 0;  // of hidden matrices
 };
 
-// Both ends of one boundary. A rank makes one for each boundary that it touches; the two ends must agree bit for bit on
+// Both ends of one boundary. What it codes is x (N, C), the residual stream, or, with Method::boundary_parts() 2, two such tensors one behind
+// the other, (2N, C). A rank makes one for each boundary that it touches; the two ends must agree bit for bit on
 // whatever they share, which handshake() proves.
 class Codec {
  public:
@@ -147,6 +146,9 @@ class Method {
   virtual std::unique_ptr<Projection> make_projection(const MethodContext& c,
                                                       const std::string& name, int layer, int in,
                                                       bool crosses) const;
+  // Tensors of (N, C) that meet a codec: 1, the residual stream; 2 where the layers beside a boundary are part of the method: behind the
+  // sender's last layer [x1; what the FFN adds to it], before the receiver's first [residual stream; what attention reads] (BlockParts).
+  virtual int boundary_parts() const { return 1; }
   // The rank that was picked, if the method has one.
   virtual std::optional<int> rank() const { return std::nullopt; }
   virtual ModelConstraint constraint() const { return {}; }
@@ -180,6 +182,10 @@ ParameterSource converted(ParameterSource stored, const Method& from, const Meth
 
 // The initial standard deviation of an output projection of a plain LLaMA: 0.02 / sqrt(2 L) (Radford et al. 2019).
 double output_projection_stddev(const ModelShape& shape);
+
+// The power of two next to the number of tokens of a step, 1 / loss_scale, which both ends know. Gradients of a mean over many tokens are tiny
+// beside 6e-8, the smallest number of fp16: they are multiplied by it before they are rounded to fp16, and divided by it after.
+double fp16_gradient_factor(const Frame& frame);
 
 // Throws std::runtime_error where `message` was encoded with another version of the codec's state than `version`.
 void check_version(const Message& message, uint64_t version, const char* method);

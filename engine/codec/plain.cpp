@@ -1,10 +1,7 @@
 // `none` and `cast`: every number as it is, rounded to another format.
 //
-//   bf16, fp16  N d 2 bytes. Gradients of a mean over many tokens are tiny: under fp16, whose smallest number is 6e-8, they are multiplied by the
-//               power of two next to the number of tokens (1 / loss_scale, which both ends know) before they are rounded, and divided by it after.
+//   bf16, fp16  N d 2 bytes. Gradients in fp16 are multiplied by fp16_gradient_factor() before they are rounded, and divided by it after.
 //   fp8_e4m3    N d codes and a bf16 scale a token, max|x| / 448 (ops quantize_rows, dequantize_rows).
-#include <cmath>
-
 #include "engine/codec/tensor_codec.h"
 
 namespace strait {
@@ -24,7 +21,7 @@ class PlainCodec final : public TensorCodec {
     if (scales_) {
       Tensor larger = ctx.scratch.take(x.shape, statistics_);
       ctx.ops.cast(larger, x);
-      ctx.ops.scale(larger, factor(frame));
+      ctx.ops.scale(larger, fp16_gradient_factor(frame));
       x = larger;
     }
     ctx.ops.cast(m.section(0), x);
@@ -35,15 +32,11 @@ class PlainCodec final : public TensorCodec {
     ArenaScope scope(ctx.scratch);
     Tensor larger = ctx.scratch.take(y.shape, statistics_);
     ctx.ops.cast(larger, m.section(0));
-    ctx.ops.scale(larger, 1.0 / factor(frame));
+    ctx.ops.scale(larger, 1.0 / fp16_gradient_factor(frame));
     ctx.ops.cast(y, larger);
   }
 
  private:
-  static double factor(const Frame& frame) {
-    return std::exp2(std::round(-std::log2(frame.loss_scale)));
-  }
-
   MessagePool& pool_;
   DType format_;
   bool scales_;

@@ -1,5 +1,5 @@
 // `quantize`: whole numbers of 8 or 4 bits with a bf16 scale a token or a group of neighbours, symmetric, rounded to the nearest or at random
-// (ops quantize_rows, dequantize_rows). Random numbers are a function of (seed, boundary, direction, step, microbatch, element): the same on every
+// (ops quantize_rows, dequantize_rows). Random numbers are a function of (seed, boundary, direction, copy, step, microbatch, element): the same on every
 // backend, and when a training goes on.
 #include <algorithm>
 
@@ -34,8 +34,12 @@ class QuantizeCodec final : public TensorCodec {
 
  private:
   uint64_t stream(const Frame& frame) const {
+    const uint64_t microbatch =
+        static_cast<uint64_t>(frame.step) << 24 | static_cast<uint64_t>(frame.microbatch);
+    // Each copy of the boundary has its own noise.
     return hash_name(
-        name_, static_cast<uint64_t>(frame.step) << 24 | static_cast<uint64_t>(frame.microbatch));
+        name_, frame.copy == 0 ? microbatch
+                               : hash_name("copy", static_cast<uint64_t>(frame.copy)) ^ microbatch);
   }
 
   MessagePool& pool_;

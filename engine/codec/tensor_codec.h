@@ -16,6 +16,8 @@ class TensorCodec {
   virtual Message encode(Context& ctx, Frame& frame, Tensor x) = 0;
   // y (N,d) T.
   virtual void decode(Context& ctx, Frame& frame, Tensor y, const Message& message) = 0;
+  // Hash of the constants that both ends must have alike.
+  virtual uint64_t shared(Backend&) const { return 0; }
   // The codec of the gradients that uses what the activations' messages brought; null where it takes one of its own.
   virtual std::unique_ptr<TensorCodec> adjoint() { return nullptr; }
 };

@@ -5,6 +5,17 @@
 #include <utility>
 
 namespace strait {
+namespace {
+
+// Of one or two tensors of n rows one behind the other: the residual stream, and the one beside it, which is the same where it is alone.
+Tensor stream_of(const Tensor& x, int parts, int64_t n) {
+  return parts == 1 ? x : x.slice(0, 0, n);
+}
+Tensor branch_of(const Tensor& x, int parts, int64_t n) {
+  return parts == 1 ? x : x.slice(0, n, n);
+}
+
+}  // namespace
 
 Buffer* declare_rope_table(ParameterList& parameters, const ModelShape& shape) {
   const int half = shape.head_width / 2;
@@ -30,6 +41,8 @@ Block::Block(const ModelShape& shape, int layer, uint64_t seed, int frames,
       down_(std::move(parts.ffn_down)),
       attention_(std::move(parts.attention)),
       link_(parts.link),
+      inputs_(parts.in),
+      outputs_(parts.out),
       saved_(static_cast<size_t>(frames)) {
   const std::string prefix = "model.layers." + std::to_string(layer) + ".";
   const int64_t qkv_width = int64_t{shape.heads + 2 * shape.kv_heads} * shape.head_width;
@@ -72,7 +85,8 @@ void Block::attention_forward(Context& ctx, Frame& frame, Saved& s) {
   }
   ctx.ops.rope(heads_of(s.qkv, frame, 0, h + hkv), rope_->value, frame.positions, false);
   s.lse = frame.arena.take({frame.sequences, h, frame.context}, st);
-  const AttentionMask mask{frame.positions, frame.positions, {}, {}, true};
+  const AttentionMask mask{frame.positions, frame.positions, frame.documents, frame.documents,
+                           true};
   ctx.ops.attention_forward(s.o.view({frame.sequences, frame.context, h, shape_.head_width}), s.lse,
                             heads_of(s.qkv, frame, 0, h), heads_of(s.qkv, frame, h, hkv),
                             heads_of(s.qkv, frame, h + hkv, hkv), mask,
@@ -84,24 +98,26 @@ void Block::forward(Context& ctx, Frame& frame, Tensor y, Tensor x) {
   const int64_t n = frame.rows(), c = shape_.width, f = shape_.ffn_width;
   const DType t = x.dtype, st = statistics_of(t);
   s = Saved{};
-  s.x = x;
+  const Tensor stream = stream_of(x, inputs_, n);
+  s.x = branch_of(x, inputs_, n);
   s.h1 = frame.arena.take({n, c}, t);
   s.rstd1 = frame.arena.take({n}, st);
   s.qkv = frame.arena.take({n, qkv_->shape[0]}, t);
-  ctx.ops.rmsnorm_forward(s.h1, s.rstd1, x, norm1_->value, shape_.norm_eps);
+  ctx.ops.rmsnorm_forward(s.h1, s.rstd1, s.x, norm1_->value, shape_.norm_eps);
   attention_forward(ctx, frame, s);
 
   ArenaScope scope(ctx.scratch);
   Tensor delta = ctx.scratch.take({n, c}, t);
   out_->forward(ctx, delta, s.o);
-  s.x1 = frame.arena.take({n, c}, t);
+  s.x1 = outputs_ == 1 ? frame.arena.take({n, c}, t) : stream_of(y, outputs_, n);
   s.h2 = frame.arena.take({n, c}, t);
   s.rstd2 = frame.arena.take({n}, st);
-  ctx.ops.add_rmsnorm_forward(s.x1, s.h2, s.rstd2, x, delta, norm2_->value, shape_.norm_eps);
+  ctx.ops.add_rmsnorm_forward(s.x1, s.h2, s.rstd2, stream, delta, norm2_->value, shape_.norm_eps);
   s.gate_up = frame.arena.take({n, 2 * f}, t);
   ctx.ops.matmul(s.gate_up, s.h2, false, gate_up_->value, true, false);
   s.s = frame.arena.take({n, f}, t);
   ctx.ops.swiglu_forward(s.s, s.gate_up);
+  if (outputs_ == 2) return down_->forward(ctx, branch_of(y, outputs_, n), s.s);
   down_->forward(ctx, delta, s.s);
   ctx.ops.add(y, s.x1, delta);
 }
@@ -119,7 +135,8 @@ void Block::attention_backward(Context& ctx, Frame& frame, Saved& s, Tensor dout
   }
   Tensor delta = ctx.scratch.take({frame.sequences, h, frame.context}, statistics_of(dout.dtype));
   ctx.ops.attention_delta(delta, dout.view(by_head), s.o.view(by_head));
-  const AttentionMask mask{frame.positions, frame.positions, {}, {}, true};
+  const AttentionMask mask{frame.positions, frame.positions, frame.documents, frame.documents,
+                           true};
   ctx.ops.attention_backward(heads_of(s.dqkv, frame, 0, h), heads_of(s.dqkv, frame, h, hkv),
                              heads_of(s.dqkv, frame, h + hkv, hkv), dout.view(by_head),
                              heads_of(s.qkv, frame, 0, h), heads_of(s.qkv, frame, h, hkv),
@@ -134,13 +151,13 @@ void Block::backward_input(Context& ctx, Frame& frame, Tensor dx, Tensor dy) {
   const DType t = dy.dtype;
   // y = x1 + Wd s
   Tensor ds = ctx.scratch.take({n, f}, t);
-  s.d_down = down_->backward_input(ctx, ds, dy);
+  s.d_down = down_->backward_input(ctx, ds, branch_of(dy, outputs_, n));
   s.dgate_up = ctx.scratch.take({n, 2 * f}, t);
   ctx.ops.swiglu_backward(s.dgate_up, ds, s.gate_up);
   Tensor dh = ctx.scratch.take({n, c}, t);
   ctx.ops.matmul(dh, s.dgate_up, false, gate_up_->value, false, false);
   Tensor dx1 = ctx.scratch.take({n, c}, t);
-  ctx.ops.cast(dx1, dy);
+  ctx.ops.cast(dx1, stream_of(dy, outputs_, n));
   ctx.ops.rmsnorm_backward(dx1, norm2_->grad, dh, s.x1, norm2_->value, s.rstd2, true);
   // x1 = x + Wo attention(...)
   Tensor dout = ctx.scratch.take({n, int64_t{shape_.heads} * shape_.head_width}, t);
@@ -148,8 +165,9 @@ void Block::backward_input(Context& ctx, Frame& frame, Tensor dx, Tensor dy) {
   s.dqkv = ctx.scratch.take({n, qkv_->shape[0]}, t);
   attention_backward(ctx, frame, s, dout);
   ctx.ops.matmul(dh, s.dqkv, false, qkv_->value, false, false);
-  ctx.ops.cast(dx, dx1);
-  ctx.ops.rmsnorm_backward(dx, norm1_->grad, dh, s.x, norm1_->value, s.rstd1, true);
+  ctx.ops.cast(stream_of(dx, inputs_, n), dx1);
+  ctx.ops.rmsnorm_backward(branch_of(dx, inputs_, n), norm1_->grad, dh, s.x, norm1_->value, s.rstd1,
+                           inputs_ == 1);
 }
 
 void Block::backward_weight(Context& ctx, Frame& frame) {

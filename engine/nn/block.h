@@ -19,6 +19,9 @@ struct BlockParts {
   // Where the tokens of a sequence lie on several ranks: the attention over them, and the way to the others. Else null.
   std::unique_ptr<ContextAttention> attention;
   ContextLink* link = nullptr;
+  // What it reads and writes. in 2: x is [stream; r] (2N, C), N rows each: attention reads r, what it writes is added to the stream.
+  // out 2: y is [x1; Wd s] (2N, C), not added (specs/resbm.md 2.4).
+  int in = 1, out = 1;
 };
 
 class Block final : public Module {
@@ -50,6 +53,7 @@ class Block final : public Module {
   std::unique_ptr<Projection> out_, down_;
   std::unique_ptr<ContextAttention> attention_;
   ContextLink* link_;
+  int inputs_, outputs_;  // BlockParts::in, out
   std::vector<Saved> saved_;
 };
 

@@ -34,7 +34,8 @@ struct Frame {
   double loss_scale = 1;  // dlogits are multiplied by it: 1 / tokens of the whole batch
   int64_t step = 0;       // 1-based; 0 in an evaluation
   int microbatch = 0;     // of the step
-  bool training = true;   // false: forward only, nothing is kept
+  int copy = 0;          // of this rank among those that hold the same parameters (Grid::copies_of)
+  bool training = true;  // false: forward only, nothing is kept
   int64_t rows() const { return sequences * context; }
 };
 

@@ -5,7 +5,10 @@
 
 namespace strait {
 
-Stage::Stage(const StageOptions& o, const Method& method, const MethodContext& c) : options_(o) {
+Stage::Stage(const StageOptions& o, const Method& method, const MethodContext& c)
+    : options_(o),
+      parts_in_(o.first ? 1 : method.boundary_parts()),
+      parts_out_(o.last ? 1 : method.boundary_parts()) {
   if (o.first) embedding_ = method.make_embedding(c);
   for (int layer = o.layers.first; layer < o.layers.first + o.layers.count; ++layer) {
     const std::string prefix = "model.layers." + std::to_string(layer) + ".";
@@ -19,6 +22,8 @@ Stage::Stage(const StageOptions& o, const Method& method, const MethodContext& c
       parts.attention = make_context_attention(
           o.context, {o.shape, o.shards, layer, o.frames, c.parameters}, nullptr);
     parts.link = o.link;
+    if (layer == o.layers.first) parts.in = parts_in_;
+    if (layer + 1 == o.layers.first + o.layers.count) parts.out = parts_out_;
     blocks_.push_back(
         std::make_unique<Block>(o.shape, layer, c.seed, o.frames, c.parameters, std::move(parts)));
   }
@@ -33,7 +38,8 @@ Tensor Stage::forward(Context& ctx, Frame& frame, Tensor x, Tensor loss_sum) {
     embedding_->forward(ctx, frame, x);
   }
   for (auto& block : blocks_) {
-    Tensor y = frame.arena.take(rows, options_.dtype);
+    const int parts = block == blocks_.back() ? parts_out_ : 1;
+    Tensor y = frame.arena.take({parts * rows[0], rows[1]}, options_.dtype);
     block->forward(ctx, frame, y, x);
     x = y;
   }
@@ -42,18 +48,20 @@ Tensor Stage::forward(Context& ctx, Frame& frame, Tensor x, Tensor loss_sum) {
 }
 
 Tensor Stage::backward(Context& ctx, Frame& frame, Tensor dy) {
-  const Shape rows{frame.rows(), options_.shape.width};
-  Tensor a = ctx.scratch.take(rows, options_.dtype), b = ctx.scratch.take(rows, options_.dtype);
+  const int64_t n = frame.rows();
+  const Shape widest{parts_in_ * n, options_.shape.width};
+  Tensor a = ctx.scratch.take(widest, options_.dtype), b = ctx.scratch.take(widest, options_.dtype);
   if (options_.last) {
-    head_->backward(ctx, frame, a);
-    dy = a;
+    dy = a.slice(0, 0, n);
+    head_->backward(ctx, frame, dy);
     std::swap(a, b);
   }
   for (auto block = blocks_.rbegin(); block != blocks_.rend(); ++block) {
     ArenaScope scope(ctx.scratch);
-    (*block)->backward_input(ctx, frame, a, dy);
+    Tensor dx = *block == blocks_.front() ? a : a.slice(0, 0, n);
+    (*block)->backward_input(ctx, frame, dx, dy);
     (*block)->backward_weight(ctx, frame);
-    dy = a;
+    dy = dx;
     std::swap(a, b);
   }
   if (!options_.first) return dy;

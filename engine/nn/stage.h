@@ -34,10 +34,10 @@ class Stage {
   // Declares its parameters; `context.parameters` is allocated afterwards, by the caller.
   Stage(const StageOptions& options, const Method& method, const MethodContext& context);
 
-  // x (N, C) T in the frame's arena, undefined on the first stage. Returns the last layer's output in the frame's arena; on the
-  // last stage also writes loss_sum (1) f64.
+  // x (parts N, C) T in the frame's arena, parts = Method::boundary_parts(), undefined on the first stage. Returns the last layer's output
+  // in the frame's arena, of as many parts, (N, C) on the last stage, which also writes loss_sum (1) f64.
   Tensor forward(Context& ctx, Frame& frame, Tensor x, Tensor loss_sum);
-  // dy (N, C) T, undefined on the last stage. Returns the gradient of x in scratch (the caller rewinds), undefined on the first stage.
+  // dy as the output, undefined on the last stage. Returns the gradient of x in scratch (the caller rewinds), undefined on the first stage.
   Tensor backward(Context& ctx, Frame& frame, Tensor dy);
   // Around an optimizer step (Projection::before_update).
   void before_update(Context& ctx);
@@ -49,6 +49,7 @@ class Stage {
 
  private:
   StageOptions options_;
+  int parts_in_, parts_out_;  // of what the first layer reads and the last one writes
   std::unique_ptr<Embedding> embedding_;
   std::vector<std::unique_ptr<Block>> blocks_;
   std::unique_ptr<Head> head_;

@@ -58,7 +58,8 @@ const char* conversion_text(const ModelConstraint& before, const std::string& me
 
 void print_start(const TrainingJob& job, const fs::path& directory) {
   const TrainingConfig& c = job.config();
-  const StepBytes b = traffic_of(job.plan.step, c.grid()).pipeline;
+  const StepTraffic traffic = traffic_of(job.plan.step, c.grid());
+  const StepBytes& b = traffic.pipeline;
   fmt::print("run               {}\n", directory.string());
   std::string grid = fmt::format("{} stages", c.pipeline);
   if (c.shards > 1) grid += fmt::format(" x {} shards", c.shards);
@@ -82,6 +83,11 @@ void print_start(const TrainingJob& job, const fs::path& directory) {
   }
   fmt::print("boundaries        {}, {} a step, wire ratio {:.2f}x\n", method_text(c),
              bytes_text(static_cast<double>(b.all())), b.combined().wire_ratio());
+  if (c.shards > 1)
+    fmt::print("keys and values   {}, {} a step, wire ratio {:.2f}x\n",
+               name_of(c.context.algorithm),
+               bytes_text(static_cast<double>(traffic.context.exchange().all())),
+               traffic.context.exchange().wire_ratio());
   if (job.scenario.network.model != sim::NetworkModel::packet) return;
   const double packet = predict_packet_seconds(job.scenario, job.plan.step);
   fmt::print("packet model      about {} of host time, beside the training\n",

@@ -81,15 +81,6 @@ std::string full_rank_text(const TrainingConfig& config) {
                      config.shape.layers - constrained_layers(config), config.shape.layers);
 }
 
-// Keys, values and their gradients, without what the copies of a stage send each other besides.
-KindBytes exchange_of(const StepBytes& context) {
-  KindBytes sum = context.forward;
-  sum.payload += context.backward.payload;
-  sum.sections += context.backward.sections;
-  sum.dense += context.backward.dense;
-  return sum;
-}
-
 // All figures are counted from the messages of the dry run.
 void print_bytes(const TrainingConfig& config, const record::StepLog& step) {
   const StepTraffic traffic = traffic_of(step, config.grid());
@@ -110,7 +101,7 @@ void print_bytes(const TrainingConfig& config, const record::StepLog& step) {
     fmt::print("keys and values   {} shards, {}, {}: forward {}, backward {}, wire ratio {:.2f}x\n",
                config.shards, name_of(config.context.algorithm), name_of(config.context.layout),
                text(context.forward.payload), text(context.backward.payload),
-               exchange_of(context).wire_ratio());
+               context.exchange().wire_ratio());
   if (config.grid().copies() > 1)
     fmt::print("gradients         {} copies of each stage sum them: {} a step\n",
                config.grid().copies(), text(traffic.context.sync() + traffic.data.sync()));

@@ -19,6 +19,10 @@ class DatasetSource final : public BatchSource {
   void validation(int64_t index, int32_t* ids, int32_t* targets) const override {
     fill(dataset_.validation, index, ids, targets);
   }
+  std::optional<int32_t> document_begin() const override {
+    if (!dataset_.tokenizer) return std::nullopt;
+    return dataset_.tokenizer->end_of_document();
+  }
 
  private:
   static void fill(const Sampler& sampler, int64_t index, int32_t* ids, int32_t* targets) {

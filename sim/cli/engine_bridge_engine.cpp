@@ -10,7 +10,9 @@ namespace strait::cli {
 namespace {
 
 DType to_dtype(scenario::Precision p) {
-  return p == scenario::Precision::bf16 ? DType::bf16 : DType::f32;
+  return p == scenario::Precision::bf16   ? DType::bf16
+         : p == scenario::Precision::fp16 ? DType::f16
+                                          : DType::f32;
 }
 
 // Preset sizes first, then what the scenario states, then what follows from both.
@@ -63,7 +65,9 @@ void set_subspace(MethodOptions& method, const scenario::SubspaceOptions& o) {
 
 void set_bottleneck(MethodOptions& method, const scenario::ResbmOptions& o) {
   using Options = scenario::ResbmOptions;
-  method.form = o.form == Options::Form::mlp ? "mlp" : "linear";
+  method.form = o.form == Options::Form::mlp      ? "mlp"
+                : o.form == Options::Form::linear ? "linear"
+                                                  : "iota_v1";
   method.hidden = o.hidden;
   method.activation = o.act == Options::Act::silu   ? Activation::silu
                       : o.act == Options::Act::relu ? Activation::relu
@@ -96,6 +100,8 @@ void set_baseline(DirectionOptions& d, const scenario::ColumnMaskOptions& o) {
   d.rank = o.columns;
   d.ratio = o.ratio;
   d.refresh = o.refresh;
+  d.anchors = o.anchors;
+  d.basis_seed = o.basis_seed;
 }
 void set_baseline(DirectionOptions& d, const scenario::LowrankOptions& o) {
   d.rank = o.rank;
@@ -222,6 +228,7 @@ TrainingConfig to_training(const scenario::Scenario& s, int vocabulary) {
   c.shards = s.parallel.context;
   c.replicas = s.parallel.data;
   c.context = context_options(s);
+  c.document_mask = s.data.document_mask;
   c.layers_per_stage = s.parallel.layers_per_stage;
   c.schedule = s.parallel.schedule == scenario::PipelineSchedule::gpipe ? "gpipe" : "1f1b";
   c.batch = s.training.batch;

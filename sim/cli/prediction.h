@@ -12,6 +12,7 @@ namespace strait::cli {
 struct KindBytes {
   uint64_t payload = 0, sections = 0, dense = 0;
   uint64_t all() const { return payload + sections; }
+  KindBytes& operator+=(const KindBytes& other);
   // As in summary.json (docs/metrics.md). 1 where nothing was sent.
   double wire_ratio() const {
     return all() == 0 ? 1.0 : static_cast<double>(dense) / static_cast<double>(all());
@@ -24,6 +25,7 @@ struct StepBytes {
   // Columns bytes_forward, bytes_backward and bytes_sync of steps.csv are forward.payload, backward.payload and this.
   uint64_t sync() const { return forward.sections + backward.sections + control.all(); }
   KindBytes combined() const;
+  KindBytes exchange() const;  // both directions, without control traffic
   uint64_t all() const { return combined().all(); }
 };
 StepBytes bytes_of(const record::StepLog& step);

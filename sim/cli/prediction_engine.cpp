@@ -50,14 +50,21 @@ StepTraffic traffic_of(const record::StepLog& step, const Grid& grid) {
   return t;
 }
 
+KindBytes& KindBytes::operator+=(const KindBytes& other) {
+  payload += other.payload;
+  sections += other.sections;
+  dense += other.dense;
+  return *this;
+}
+
+KindBytes StepBytes::exchange() const {
+  KindBytes sum = forward;
+  return sum += backward;
+}
+
 KindBytes StepBytes::combined() const {
-  KindBytes sum;
-  for (const KindBytes& kind : {forward, backward, control}) {
-    sum.payload += kind.payload;
-    sum.sections += kind.sections;
-    sum.dense += kind.dense;
-  }
-  return sum;
+  KindBytes sum = exchange();
+  return sum += control;
 }
 
 double flops_of(const record::StepLog& step) {

@@ -28,6 +28,7 @@ void grow(std::vector<RankPlan>& plan, const std::vector<RankPlan>& other) {
     plan[r].persistent_bytes = std::max(plan[r].persistent_bytes, other[r].persistent_bytes);
     plan[r].frame_bytes = std::max(plan[r].frame_bytes, other[r].frame_bytes);
     plan[r].scratch_bytes = std::max(plan[r].scratch_bytes, other[r].scratch_bytes);
+    plan[r].message_bytes = std::max(plan[r].message_bytes, other[r].message_bytes);
   }
 }
 
@@ -45,6 +46,10 @@ void add_phase(TrainingJob& job, size_t count,
     vocabulary = job.data.back().vocabulary;
   }
   phase.config = to_training(s, vocabulary);
+  if (phase.config.document_mask && phase.data != nullptr && !phase.data->document_begin())
+    throw std::invalid_argument(
+        "/data/document_mask is true, but which token begins a document is not known; allowed: "
+        "false, or data with a tokenizer");
   if (count > 0) {
     const TrainingConfig& before = job.phases.back().config;
     phase.config.first_step = job.scenario.training.phases[count - 1].at;

@@ -33,10 +33,12 @@ Alternative<Owner> method_of(const std::string& name, const std::string& help) {
 
 // The number format, where a method has the choice.
 template <class Owner>
-void add_wire(Alternative<Owner>& a) {
-  a.table.field("wire", &Owner::wire,
-                one_of<Precision>({{"fp32", Precision::fp32}, {"bf16", Precision::bf16}}),
-                "Number format of what is sent.",
+void add_wire(Alternative<Owner>& a,
+              std::vector<Choice<Precision>> formats = {{"fp32", Precision::fp32},
+                                                        {"bf16", Precision::bf16}},
+              const std::string& more = "") {
+  a.table.field("wire", &Owner::wire, one_of<Precision>(std::move(formats)),
+                "Number format of what is sent." + more,
                 {.absent = std::is_same_v<Owner, BackwardCompression> ? "that of the activations"
                                                                       : "devices.precision"});
 }

@@ -125,10 +125,16 @@ void check_grid(const Scenario& scenario, Rules& rules) {
                   {"/model/context"},
                   fmt::format("{} shards of {} tokens", parallel.context, *scenario.model.context),
                   "a divisor of model.context");
-  rules.require(copies == 1 || scenario.network.topology != sim::Topology::chain,
+  rules.require(
+      copies == 1 || scenario.network.topology != sim::Topology::chain, "/network/topology",
+      {"/parallel"}, fmt::format("the text \"chain\" for {} copies of each stage", copies),
+      "\"mesh\" or \"access\": a chain joins the stages of one copy; network.topology=mesh");
+  constexpr int64_t most_in_a_mesh = 1024;  // a million links
+  rules.require(scenario.network.topology != sim::Topology::mesh ||
+                    copies * parallel.pipeline <= most_in_a_mesh,
                 "/network/topology", {"/parallel"},
-                fmt::format("the text \"chain\" for {} copies of each stage", copies),
-                "\"mesh\" or \"access\": a chain joins the stages of one copy");
+                fmt::format("a mesh of {} ranks", parallel.ranks()),
+                fmt::format("at most {} ranks, or \"access\"", most_in_a_mesh));
 }
 
 void check_parallel(const Scenario& scenario, Rules& rules) {
@@ -185,6 +191,13 @@ void check_compression(const Scenario& scenario, Rules& rules) {
                  "/compression/pipeline/enc_norm"},
                 "\"orth\" with another form or skip, or with a norm",
                 "form \"linear\" with skip \"both\" and enc_norm \"none\"");
+  rules.require(
+      resbm->form != ResbmOptions::Form::iota_v1 ||
+          (resbm->init != ResbmOptions::Init::zero_out && resbm->enc_norm == "none"),
+      "/compression/pipeline/form",
+      {"/compression/pipeline/init", "/compression/pipeline/enc_norm"},
+      "\"iota_v1\" with a norm or with an init of zeros, which its ReLU would never leave",
+      "init \"normal002\" or \"trunc001\" with enc_norm \"none\"");
 }
 
 void check_override(const sim::NetworkConfig& network, size_t index, int ranks, Rules& rules) {

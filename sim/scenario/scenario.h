@@ -56,6 +56,7 @@ struct Data {
   Tokenizer tokenizer;
   double validation_fraction = 0.05;
   DataFormat format = DataFormat::automatic;
+  bool document_mask = false;
 };
 
 enum class LearningRateSchedule { cosine, linear, constant };
@@ -148,7 +149,7 @@ struct Parallel {
   }
 };
 
-enum class Precision { fp32, bf16 };
+enum class Precision { fp32, bf16, fp16 };  // fp16: on the wire of resbm alone
 
 struct NoneOptions {};
 
@@ -182,7 +183,7 @@ struct FrozenOptions {
 
 // Residual Bottleneck Models. Exactly one of `ratio` and `rank` is set.
 struct ResbmOptions {
-  enum class Form { mlp, linear };
+  enum class Form { mlp, linear, iota_v1 };
   enum class Act { silu, relu, gelu };
   enum class Skip { both, encoder, decoder, none };
   enum class Init { normal002, trunc001, zero_out, orth };
@@ -216,6 +217,8 @@ struct ColumnMaskOptions {
   std::optional<double> ratio;
   std::optional<int> columns;
   int64_t refresh = 0;  // steps; 0: every message
+  std::string anchors = "none";
+  uint64_t basis_seed = 1337;  // of the token table
 };
 struct LowrankOptions {
   std::optional<double> ratio;

@@ -86,6 +86,14 @@ std::vector<Alternative<Owner>> methods_of() {
   mask.table.field("refresh", option(&ColumnMaskOptions::refresh),
                    integer<int64_t>(0, 1'000'000'000),
                    "Steps from one choice of the columns to the next; 0: every message.");
+  if constexpr (std::is_same_v<Owner, PipelineCompression>)
+    mask.table
+        .field("anchors", option(&ColumnMaskOptions::anchors), name_of({"none", "static"}),
+               "`static`: a frozen random token table is taken off before and put back after, and "
+               "token ids travel forward.")
+        .field("basis_seed", option(&ColumnMaskOptions::basis_seed),
+               integer<uint64_t>(0, std::numeric_limits<uint64_t>::max()),
+               "Seed of the token table.");
 
   auto lowrank = method_of<Owner, LowrankOptions>(
       "lowrank",

@@ -68,21 +68,29 @@ Alternative<PipelineCompression> subspace_method() {
 
 Alternative<PipelineCompression> resbm_method() {
   using O = ResbmOptions;
-  auto result = method_table<O>(
+  auto result = method_of<PipelineCompression, O>(
       "resbm",
       "Method `resbm` (Residual Bottleneck Models): every boundary has a trained encoder and a "
       "trained decoder, each around an identity on the first `rank` coordinates; each token "
       "crosses as `rank` numbers both ways.");
+  add_wire(result,
+           {{"fp32", Precision::fp32}, {"bf16", Precision::bf16}, {"fp16", Precision::fp16}},
+           " `fp16`: gradients are multiplied by a power of two before, so that they do not "
+           "vanish.");
   result.table
       .field("ratio", option(&O::ratio), number({1, 1e6}),
              "Wanted wire ratio over both directions; the rank that comes closest is taken.",
              {.absent = "what rank gives"})
       .field("rank", option(&O::rank), integer(1, 1 << 20),
              "Width c of the bottleneck; at most the model's.", {.absent = "from ratio"})
-      .field("form", option(&O::form),
-             one_of<O::Form>({{"mlp", O::Form::mlp}, {"linear", O::Form::linear}}),
-             "What encoder and decoder compute beside the identity: two matrices with an "
-             "activation between them, or one matrix.")
+      .field(
+          "form", option(&O::form),
+          one_of<O::Form>(
+              {{"mlp", O::Form::mlp}, {"linear", O::Form::linear}, {"iota_v1", O::Form::iota_v1}}),
+          "What encoder and decoder compute beside the identity: two matrices with an "
+          "activation between them, or one matrix. `iota_v1`, the predecessor: the encoder "
+          "reads, through a SiLU, what the last FFN before a boundary would have added, the "
+          "decoder writes, through a ReLU, what the first attention behind it reads.")
       .field("hidden", option(&O::hidden), integer(1, 1 << 20), "Hidden width of the mlp.",
              {.absent = "max(4 rank, 64)"})
       .field(
@@ -96,14 +104,16 @@ Alternative<PipelineCompression> resbm_method() {
                               {"none", O::Skip::none}}),
              "Which of encoder and decoder have the identity beside them.")
       .field("enc_norm", option(&O::enc_norm), name_of({"none", "rms"}),
-             "Whether the encoder's learned part reads the activation or its RMSNorm.")
+             "Whether the encoder's learned part reads the activation or its RMSNorm (not of "
+             "iota_v1).")
       .field("init", option(&O::init),
              one_of<O::Init>({{"normal002", O::Init::normal002},
                               {"trunc001", O::Init::trunc001},
                               {"zero_out", O::Init::zero_out},
                               {"orth", O::Init::orth}}),
              "Matrices at the start. `normal002`: N(0, 0.02). `trunc001`: truncated normal, 0.01. "
-             "`zero_out`: the last of each is 0. `orth` (form linear, skip both, no norm): the "
+             "`zero_out` (not of iota_v1): the last of each is 0. `orth` (form linear, skip both, "
+             "no norm): the "
              "boundary is "
              "an orthogonal projector.")
       .field("weight_decay", option(&O::weight_decay), boolean(),

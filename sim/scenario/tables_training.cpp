@@ -233,7 +233,10 @@ Object<Data> data_table() {
                                  {"llmc", DataFormat::llmc},
                                  {"nanogpt", DataFormat::nanogpt}}),
              "What the files hold: text, or token shards of llm.c or nanoGPT. `auto`: by name and "
-             "header.");
+             "header.")
+      .field("document_mask", &Data::document_mask, boolean(),
+             "Tokens of different documents that lie in one sample do not meet in attention.")
+      .present_if([](const Data& data) { return data.document_mask; });
   return table;
 }
 

@@ -135,12 +135,12 @@ TEST(DeviceTrainingGrid, FourStagesWithoutACodecAreOneStage) {
 
 INSTANTIATE_TEST_SUITE_P(
     On, DeviceTraining,
-    ::testing::Combine(::testing::Values(std::string("none"), std::string("none_muon"),
-                                         std::string("resbm"), std::string("frozen"),
-                                         std::string("subspace"), std::string("mapl"),
-                                         std::string("mapl+vq"), std::string("column_mask"),
-                                         std::string("lowrank")),
-                       ::testing::Values(DType::f32, DType::bf16)),
+    ::testing::Combine(
+        ::testing::Values(std::string("none"), std::string("none_muon"), std::string("resbm"),
+                          std::string("resbm+iota"), std::string("frozen"), std::string("subspace"),
+                          std::string("mapl"), std::string("mapl+vq"), std::string("column_mask"),
+                          std::string("column_mask+anchors"), std::string("lowrank")),
+        ::testing::Values(DType::f32, DType::bf16)),
     [](const auto& suite) {
       std::string name = std::get<0>(suite.param) + "_" + name_of(std::get<1>(suite.param));
       std::replace(name.begin(), name.end(), '+', '_');

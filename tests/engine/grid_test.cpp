@@ -77,8 +77,8 @@ TEST(Grid, FourStagesEqualOneStageInEveryGradient) {
 }
 
 TEST(Grid, GPipeEquals1F1B) {
-  for (const char* method :
-       {"none", "subspace", "mapl", "mapl+vq", "quantize", "topk", "column_mask", "lowrank"}) {
+  for (const char* method : {"none", "subspace", "mapl", "mapl+vq", "quantize", "topk",
+                             "column_mask", "column_mask+anchors", "lowrank", "resbm+iota"}) {
     TrainingConfig c = config(4, method);
     c.method.rounding = "stochastic";
     c.method.error_feedback = "per_microbatch";
@@ -120,7 +120,8 @@ TEST(Grid, TheMetaBackendWritesTheSameLog) {
   };
   for (const auto& [method, rule] :
        {Case{"subspace"}, Case{"subspace", UpdateRule::muon}, Case{"cast"}, Case{"quantize"},
-        Case{"topk"}, Case{"column_mask"}, Case{"lowrank"}}) {
+        Case{"topk"}, Case{"column_mask"}, Case{"column_mask+anchors"}, Case{"lowrank"},
+        Case{"resbm+iota"}}) {
     TrainingConfig c = config(3, method);
     c.evaluate_every = 0;
     c.method.error_feedback = "per_microbatch";

@@ -15,7 +15,8 @@
 
 namespace strait::testing {
 
-// Sizes small enough for the reference backend: 6 layers, width 32, GQA 4:2, odd FFN. "mapl+vq" is mapl with vector quantisation.
+// Sizes small enough for the reference backend: 6 layers, width 32, GQA 4:2, odd FFN. "mapl+vq" is mapl with vector quantisation, "resbm+iota"
+// resbm of form iota_v1, "column_mask+anchors" column_mask with static anchors.
 inline TrainingConfig tiny(int pipeline, const std::string& method, DType dtype) {
   TrainingConfig c;
   c.shape = {6, 32, 4, 2, 8, 44, 61, 9, 10000, 1e-5};
@@ -23,6 +24,12 @@ inline TrainingConfig tiny(int pipeline, const std::string& method, DType dtype)
   if (method == "mapl+vq") {
     c.method.method = "mapl";
     c.method.mapl.vq = {.on = true, .groups = 2, .codes = 6, .rounds = 2};
+  } else if (method == "resbm+iota") {
+    c.method.method = "resbm";
+    c.method.form = "iota_v1";
+  } else if (method == "column_mask+anchors") {
+    c.method.method = "column_mask";
+    c.method.anchors = "static";
   }
   if (method != "none" && method != "cast" && method != "quantize") c.method.rank = 4;
   c.method.wire = dtype;
@@ -269,7 +276,7 @@ class Pipeline {
     output_ = x;
     double loss = 0;
     ops_->download(&loss, loss_);
-    if (backward) run_backward(ctx, n, hooks);
+    if (backward) run_backward(ctx, hooks);
     return loss;
   }
 
@@ -287,7 +294,7 @@ class Pipeline {
     return y;
   }
 
-  void run_backward(Context& ctx, int64_t n, const Hooks& hooks) {
+  void run_backward(Context& ctx, const Hooks& hooks) {
     ArenaScope scope(scratch_);
     Tensor g;
     for (int s = config_.pipeline - 1; s >= 0; --s) {
@@ -300,7 +307,7 @@ class Pipeline {
       const Message m =
           before_[static_cast<size_t>(s)]->encode_grad(ctx, frames_[static_cast<size_t>(s)], dx);
       if (hooks.messages) hooks.messages(s - 1, m, &m);
-      g = scratch_.take({n, config_.shape.width}, config_.dtype);
+      g = scratch_.take(dx.shape, config_.dtype);
       after_[static_cast<size_t>(s - 1)]->decode_grad(ctx, frames_[static_cast<size_t>(s - 1)], g,
                                                       m);
     }

@@ -124,7 +124,8 @@ TEST(Replicas, RingSumsAreTheSameBitsEverywhere) {
         auto communicator = hub.communicator(r, recorder);
         std::vector<float>& mine = result[static_cast<size_t>(r)];
         for (int64_t i = 0; i < n; ++i) mine.push_back(1.0F / static_cast<float>(3 + r * 7 + i));
-        communicator->all_reduce_ring(Tensor(mine.data(), DType::f32, {n}), group, 0, pool, *ops);
+        communicator->all_reduce_ring(Tensor(mine.data(), DType::f32, {n}), group, 0, true, pool,
+                                      *ops);
       });
       for (int r = 1; r < ranks; ++r) EXPECT_EQ(result[static_cast<size_t>(r)], result[0]);
       for (int64_t i = 0; i < n; ++i) {

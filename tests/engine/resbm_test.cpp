@@ -56,7 +56,7 @@ struct Boundary {
     Context ctx{*ops, scratch};
     const Tensor in = tensor(x), out = tensor(Values(x.size(), 7.0));
     const Message m = codecs[0]->encode(ctx, frames[0], in);
-    message = values(m.section(0));
+    if (m.section(0).dtype != DType::f16) message = values(m.section(0));
     codecs[1]->decode(ctx, frames[1], out, m);
     return values(out);
   }
@@ -77,7 +77,7 @@ struct Boundary {
   std::vector<std::unique_ptr<DeviceMemory>> memory;
   std::vector<Frame> frames;
   Arena scratch;
-  Values message;  // the last forward one
+  Values message;  // the last forward one; not of an f16 wire
 };
 
 Values whole_numbers(size_t n, uint64_t stream) {
@@ -126,6 +126,48 @@ TEST(Resbm, Invariant2WithoutLearnedPartsABoundaryTruncates) {
   EXPECT_THAT(b.forward(b.forward(x)), ElementsAreArray(leading(as_stored, 12, 5)));
 }
 
+// Of the form iota_v1 in two parts: [y; g] becomes [P_d T_c(y); 0].
+TEST(Resbm, Invariant2OfTheFusedForm) {
+  Boundary b(12, 5, DType::f32, [](MethodOptions& o) { o.form = "iota_v1"; });
+  b.zero_weights();
+  const Values x = whole_numbers(72, 1);  // 3 tokens, two tensors
+  Values expected = leading(x, 12, 5);
+  std::fill(expected.begin() + 36, expected.end(), 0.0);
+  EXPECT_THAT(b.forward(x), ElementsAreArray(expected));
+  EXPECT_THAT(b.backward(x), ElementsAreArray(expected));
+}
+
+// Section 2.4: z = T_c(y) + SiLU(g) W4, r = ReLU(z W_dec), written out; sums of 12 terms in double precision.
+TEST(Resbm, TheFusedFormIsItsFormula) {
+  constexpr size_t d = 12, c = 5, n = 3;
+  Boundary b(d, c, DType::f64, [](MethodOptions& o) { o.form = "iota_v1"; });
+  for (auto& list : b.lists)
+    for (Parameter& p : list->parameters())
+      b.ops->random_normal(p.master, Philox{4}, hash_name(p.name), 0.5);
+  const Values w4 = values(b.lists[0]->find("boundaries.0.encoder.output.weight").master),
+               decoder = values(b.lists[1]->find("boundaries.0.decoder.hidden.weight").master);
+  ASSERT_EQ(w4.size(), d * c);
+  ASSERT_EQ(decoder.size(), d * c);
+  const Values x = random_values(2 * n * d, 6), y = b.forward(x);
+  for (size_t t = 0; t < n; ++t) {
+    Values z(c);
+    for (size_t j = 0; j < c; ++j) {
+      z[j] = x[t * d + j];
+      for (size_t i = 0; i < d; ++i) {
+        const double g = x[(n + t) * d + i];
+        z[j] += g / (1 + std::exp(-g)) * w4[j * d + i];
+      }
+      EXPECT_NEAR(b.message[t * c + j], z[j], 1e-12);
+    }
+    for (size_t i = 0; i < d; ++i) {
+      double v = 0;
+      for (size_t j = 0; j < c; ++j) v += z[j] * decoder[i * c + j];
+      EXPECT_NEAR(y[t * d + i], i < c ? z[i] : 0, 1e-12);
+      EXPECT_NEAR(y[(n + t) * d + i], std::max(v, 0.0), 1e-12);
+    }
+  }
+}
+
 TEST(Resbm, Invariant4NarrowingIsNoIdentity) {
   Boundary b(2, 1, DType::f64);
   b.zero_weights();
@@ -133,8 +175,11 @@ TEST(Resbm, Invariant4NarrowingIsNoIdentity) {
 }
 
 TEST(Resbm, Invariant5RanksWithMessagesAreTheComposition) {
-  for (const DType wire : {DType::f64, DType::bf16}) {
+  for (const auto& [wire, form] :
+       {std::pair{DType::f64, "mlp"}, std::pair{DType::bf16, "mlp"}, std::pair{DType::f16, "mlp"},
+        std::pair{DType::f64, "iota_v1"}, std::pair{DType::bf16, "iota_v1"}}) {
     TrainingConfig c = tiny_run(3, "resbm", DType::f64, 1, 0);
+    c.method.form = form;
     c.clip_norm = 0;
     c.evaluate_every = 0;
     c.method.wire = wire;
@@ -151,10 +196,13 @@ TEST(Resbm, Invariant5RanksWithMessagesAreTheComposition) {
 }
 
 TEST(Resbm, Invariant6MessagesHaveExactlyTheirBytesAndNothingElseIsSent) {
-  for (const DType wire : {DType::f32, DType::bf16}) {
+  for (const auto& [wire, form] :
+       {std::pair{DType::f32, "mlp"}, std::pair{DType::bf16, "mlp"}, std::pair{DType::f16, "mlp"},
+        std::pair{DType::f32, "iota_v1"}}) {
     TrainingConfig c = tiny_run(3, "resbm", DType::f32, 1, 0);
     c.clip_norm = 0;  // which sends norms
     c.method.wire = wire;
+    c.method.form = form;
     const HashedTokens data(c.shape);
     const Outcome o = run({{c, &data}});
     const uint64_t bytes =
@@ -164,6 +212,7 @@ TEST(Resbm, Invariant6MessagesHaveExactlyTheirBytesAndNothingElseIsSent) {
       for (const record::Entry& entry : rank.entries)
         if (const auto* send = std::get_if<record::Send>(&entry.action)) {
           EXPECT_EQ(send->payload.count, bytes);
+          EXPECT_EQ(send->dense.count, bytes / size_of(wire) / 4 * 32 * 4);
           EXPECT_EQ(send->sync.count, 0u);
           EXPECT_NE(send->kind, record::MessageKind::sync);
           ++sent;
@@ -195,15 +244,16 @@ int numerical_rank(std::vector<Values> a) {
 
 TEST(Resbm, Invariant7ABoundarysJacobianHasTheBottlenecksRank) {
   constexpr size_t d = 12;
-  for (const char* form : {"mlp", "linear"}) {
+  for (const char* form : {"mlp", "linear", "iota_v1"}) {
     Boundary b(d, 3, DType::f64, [&](MethodOptions& o) { o.form = form; });
+    const size_t all = std::string(form) == "iota_v1" ? 2 * d : d;  // in one part or two
     for (auto& list : b.lists)
       for (Parameter& p : list->parameters())
         b.ops->random_normal(p.master, Philox{4}, hash_name(p.name), 0.5);
-    b.forward(random_values(d, 5));  // the backward is the Jacobian's transpose, row by row
+    b.forward(random_values(all, 5));  // the backward is the Jacobian's transpose, row by row
     std::vector<Values> jacobian;
-    for (size_t i = 0; i < d; ++i) {
-      Values unit(d, 0.0);
+    for (size_t i = 0; i < all; ++i) {
+      Values unit(all, 0.0);
       unit[i] = 1;
       jacobian.push_back(b.backward(unit));
     }
@@ -236,10 +286,12 @@ TEST(Resbm, Invariant9AnOrthonormalStartIsAProjection) {
 }
 
 TEST(Resbm, Invariant10EachEndHasItsOwnParametersAndNoMore) {
-  for (const auto& [mlp, norm] : {std::pair{true, false}, std::pair{false, false},
-                                  std::pair{true, true}, std::pair{false, true}}) {
+  for (const auto& [form, norm] :
+       {std::pair{"mlp", false}, std::pair{"linear", false}, std::pair{"mlp", true},
+        std::pair{"linear", true}, std::pair{"iota_v1", false}}) {
+    const bool mlp = std::string(form) == "mlp";
     TrainingConfig c = tiny(4, "resbm", DType::f32);
-    c.method.form = mlp ? "mlp" : "linear";
+    c.method.form = form;
     c.method.encoder_norm = norm ? "rms" : "none";
     Pipeline p(c, BackendKind::cpu);
     int64_t added = 0;
@@ -256,22 +308,44 @@ TEST(Resbm, Invariant10EachEndHasItsOwnParametersAndNoMore) {
 }
 
 TEST(Resbm, Invariant11MicrobatchesAddUpToTheBatch) {
-  const TrainingConfig c = tiny(3, "resbm", DType::f64);
-  Pipeline whole(c, BackendKind::reference), parts(c, BackendKind::reference);
-  EXPECT_NEAR(whole.step(0, 4, 4, {}), parts.step(0, 4, 1, {}), 1e-12);
-  for (Parameter* q : whole.all())
-    EXPECT_LE(nrmse(values(parts.find(q->name).grad), values(q->grad)), 1e-12) << q->name;
+  for (const char* form : {"mlp", "iota_v1"}) {
+    TrainingConfig c = tiny(3, "resbm", DType::f64);
+    c.method.form = form;
+    Pipeline whole(c, BackendKind::reference), parts(c, BackendKind::reference);
+    EXPECT_NEAR(whole.step(0, 4, 4, {}), parts.step(0, 4, 1, {}), 1e-12);
+    for (Parameter* q : whole.all())
+      EXPECT_LE(nrmse(values(parts.find(q->name).grad), values(q->grad)), 1e-12) << q->name;
+  }
 }
 
 TEST(Resbm, Invariant12SchedulesOrderTheSameSums) {
-  TrainingConfig c = tiny_run(3, "resbm", DType::f64, 3, 1);
-  const HashedTokens data(c.shape);
-  const Outcome one = run({{c, &data}}, {}, BackendKind::reference),
-                again = run({{c, &data}}, {}, BackendKind::reference);
-  c.schedule = "gpipe";
-  const Outcome gpipe = run({{c, &data}}, {}, BackendKind::reference);
-  EXPECT_EQ(one.result.parameters_hash, again.result.parameters_hash);
-  for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(one.steps[i].loss, gpipe.steps[i].loss, 1e-12);
+  for (const char* form : {"mlp", "iota_v1"}) {
+    TrainingConfig c = tiny_run(3, "resbm", DType::f64, 3, 1);
+    c.method.form = form;
+    const HashedTokens data(c.shape);
+    const Outcome one = run({{c, &data}}, {}, BackendKind::reference),
+                  again = run({{c, &data}}, {}, BackendKind::reference);
+    c.schedule = "gpipe";
+    const Outcome gpipe = run({{c, &data}}, {}, BackendKind::reference);
+    EXPECT_EQ(one.result.parameters_hash, again.result.parameters_hash);
+    for (size_t i = 0; i < 3; ++i) EXPECT_NEAR(one.steps[i].loss, gpipe.steps[i].loss, 1e-12);
+  }
+}
+
+// Gradients of a mean over 10^4 tokens are below what fp16 holds by itself. Half a step of fp16 is 2^-11 of a number.
+TEST(Resbm, TinyGradientsSurviveAnFp16Wire) {
+  Boundary b(12, 5, DType::f64, [](MethodOptions& o) { o.wire = DType::f16; });
+  b.zero_weights();
+  b.frames[0].loss_scale = b.frames[1].loss_scale = 1e-4;
+  const Values x = random_values(36, 1);
+  Values g = random_values(36, 2);
+  for (double& v : g) v *= 1e-8;
+  EXPECT_LE(nrmse(b.forward(x), leading(x, 12, 5)), 0x1p-11);
+  EXPECT_LE(nrmse(b.backward(g), leading(g, 12, 5)), 0x1p-11);
+  EXPECT_NE(b.codecs[0]->handshake(*b.ops),
+            Boundary(12, 5, DType::f64, [](MethodOptions& o) { o.wire = DType::bf16; })
+                .codecs[0]
+                ->handshake(*b.ops));
 }
 
 // The same batch in every step.
@@ -306,6 +380,17 @@ TEST(Resbm, Invariant13ItMemorisesAndTheSkipHelps) {
     }
     EXPECT_LT(last[0], last[1]) << c;
   }
+}
+
+TEST(Resbm, Invariant13OfTheFusedForm) {
+  TrainingConfig config = tiny_run(3, "resbm", DType::f32, 40, 4);
+  config.method.form = "iota_v1";
+  config.method.rank = 8;
+  config.evaluate_every = 0;
+  const OneBatch data(config);
+  const Outcome o = run({{config, &data}});
+  for (size_t i = 5; i < o.steps.size(); i += 5)
+    EXPECT_LT(o.steps[i].loss, o.steps[i - 5].loss) << "step " << i;
 }
 
 TEST(Resbm, InitialValuesAreTheOnesAskedFor) {
@@ -398,7 +483,12 @@ TEST(Resbm, OptionsThatFitNothingAreRefused) {
   EXPECT_THAT(refusal([](MethodOptions& o) { o.rank.reset(), o.ratio = 100; }),
               HasSubstr("ranks 1 to 32 give 32 to 1"));
   EXPECT_THAT(refusal([](MethodOptions& o) { o.form = "conv"; }),
-              HasSubstr("allowed: mlp, linear"));
+              HasSubstr("allowed: mlp, linear, iota_v1"));
+  EXPECT_THAT(refusal([](MethodOptions& o) {
+                o.form = "iota_v1";
+                o.bottleneck_init = "zero_out";
+              }),
+              HasSubstr("would never learn"));
   EXPECT_THAT(refusal([](MethodOptions& o) { o.bottleneck_init = "orth"; }),
               HasSubstr("needs form linear"));
   EXPECT_THAT(refusal([](MethodOptions& o) { o.encoder_norm = "layer"; }),

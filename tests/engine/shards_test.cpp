@@ -2,6 +2,7 @@
 // does (specs/context_parallelism.md, T13; design, section 9.5).
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
 #include <mutex>
 #include <variant>
@@ -43,6 +44,8 @@ class Masked final : public BatchSource {
     tokens_.validation(index, ids, targets);
     mask(index, targets);
   }
+
+  std::optional<int32_t> document_begin() const override { return 7; }
 
  private:
   void mask(int64_t index, int32_t* targets) const {
@@ -126,6 +129,24 @@ TEST(Shards, T13_TrainAsOneRankDoes) {
       c.context = way.options;
       expect_near(run(c, data), expected, kRounding, std::to_string(shards) + " " + way.name);
     }
+  }
+}
+
+TEST(Shards, T11_KeepDocumentsApartAsOneRankDoes) {
+  TrainingConfig one = config(1, 1, 1, DType::f64);
+  one.shape.vocabulary = 9;  // documents of nine tokens in the mean
+  one.document_mask = true;
+  const Masked data(one.shape);
+  const Outcome expected = run(one, data);
+  TrainingConfig open = one;
+  open.document_mask = false;
+  EXPECT_GT(std::abs(run(open, data).steps[0].loss - expected.steps[0].loss), 1e-6);
+  for (const Way& way : ways(4)) {
+    TrainingConfig c = config(2, 4, 1, DType::f64);
+    c.shape.vocabulary = 9;
+    c.document_mask = true;
+    c.context = way.options;
+    expect_near(run(c, data), expected, kRounding, way.name);
   }
 }
 

@@ -260,6 +260,106 @@ void add_rows(int64_t N, int64_t C, int64_t F, int64_t V) {
                  ids = o.integers(N, V);
     return [=](Backend& ops) { ops.add_gathered_rows(y, x, table, ids, -1.0); };
   });
+  add(fmt::format("put_rows N={} C={}", N, C), [=](Operands& o, DType t) -> Run {
+    const Tensor table = o.zeros({V, C}, t), x = o.random({N, C}, t), ids = o.positions(N);
+    return [=](Backend& ops) { ops.put_rows(table, x, ids); };
+  });
+}
+
+// The ops of the codecs of rows, for N tokens of width C of which an eighth is kept.
+void add_row_codecs(int64_t N, int64_t C) {
+  using Run = std::function<void(Backend&)>;
+  const std::string sizes = fmt::format("N={} C={}", N, C);
+  const int64_t k = C / 8;
+  add("quantize_rows int4 " + sizes, [=](Operands& o, DType t) -> Run {
+    const Tensor q = o.zeros({N, C / 2}, DType::u8), scale = o.zeros({N, 1}, DType::bf16),
+                 x = o.random({N, C}, t);
+    return [=](Backend& ops) { ops.quantize_rows(q, scale, x, strait::Quantization::int4, C, {}); };
+  });
+  add("dequantize_rows int4 " + sizes, [=](Operands& o, DType t) -> Run {
+    const Tensor x = o.zeros({N, C}, t), q = o.zeros({N, C / 2}, DType::u8),
+                 scale = o.zeros({N, 1}, DType::bf16);
+    return [=](Backend& ops) { ops.dequantize_rows(x, q, scale, strait::Quantization::int4, C); };
+  });
+  add(fmt::format("topk_rows {} k={}", sizes, k), [=](Operands& o, DType t) -> Run {
+    const Tensor values = o.zeros({N, k}, t), indices = o.zeros({N, k}, DType::u16),
+                 x = o.random({N, C}, t);
+    return [=](Backend& ops) { ops.topk_rows(values, indices, x); };
+  });
+  const auto entries = [=](Operands& o, DType t, bool gather) -> Run {
+    const Tensor values = o.random({N, k}, t), indices = o.zeros({N, k}, DType::u16),
+                 x = o.random({N, C}, t);
+    for (int64_t i = 0; i < N * k; ++i)
+      indices.as<uint16_t>()[i] = static_cast<uint16_t>(8 * (i % k));
+    if (gather) return [=](Backend& ops) { ops.gather_entries(values, x, indices); };
+    return [=](Backend& ops) { ops.scatter_entries(x, values, indices); };
+  };
+  add(fmt::format("gather_entries {} k={}", sizes, k),
+      [=](Operands& o, DType t) { return entries(o, t, true); });
+  add(fmt::format("scatter_entries {} k={}", sizes, k),
+      [=](Operands& o, DType t) { return entries(o, t, false); });
+  add("column_sum_squares " + sizes, [=](Operands& o, DType t) -> Run {
+    const Tensor sums = o.zeros({C}, DType::f32), x = o.random({N, C}, t);
+    return [=](Backend& ops) { ops.column_sum_squares(sums, x); };
+  });
+}
+
+// Vector quantisation of N latents of r columns in G groups with K codes each, all in f32.
+void add_vq(int64_t N, int64_t r, int64_t G, int64_t K) {
+  using Run = std::function<void(Backend&)>;
+  const std::string sizes = fmt::format("N={} r={} G={} K={}", N, r, G, K);
+  const auto add_f32 = [](const std::string& name, const std::function<Run(Operands&)>& prepare) {
+    benchmark::RegisterBenchmark((name + "/f32").c_str(), [=](benchmark::State& s) {
+      measure(
+          s, [&](Operands& o, DType) { return prepare(o); }, DType::f32, 0);
+    });
+  };
+  const auto indices = [=](Operands& o, int64_t below) {
+    const Tensor index = o.zeros({N, G}, DType::u16);
+    for (int64_t i = 0; i < N * G; ++i)
+      index.as<uint16_t>()[i] = static_cast<uint16_t>(i * 7919 % below);
+    return index;
+  };
+  add_f32("vq_encode " + sizes, [=](Operands& o) -> Run {
+    const Tensor index = o.zeros({N, G}, DType::u16), z = o.random({N, r}, DType::f32),
+                 codebook = o.random({K, r}, DType::f32);
+    return [=](Backend& ops) { ops.vq_encode(index, z, codebook); };
+  });
+  add_f32("vq_decode " + sizes, [=](Operands& o) -> Run {
+    const Tensor index = indices(o, K), y = o.zeros({N, r}, DType::f32),
+                 codebook = o.random({K, r}, DType::f32);
+    return [=](Backend& ops) { ops.vq_decode(y, index, codebook, 1.0); };
+  });
+  add_f32("vq_statistics " + sizes, [=](Operands& o) -> Run {
+    const Tensor index = indices(o, K), z = o.random({N, r}, DType::f32),
+                 count = o.zeros({K, G}, DType::f32), sum = o.zeros({K, r}, DType::f32);
+    return [=](Backend& ops) { ops.vq_statistics(count, sum, z, index); };
+  });
+  add_f32("vq_update " + sizes, [=](Operands& o) -> Run {
+    const Tensor count = o.zeros({K, G}, DType::f32), sum = o.zeros({K, r}, DType::f32),
+                 batch_count = o.zeros({K, G}, DType::f32),
+                 batch_sum = o.random({K, r}, DType::f32), donors = o.random({K, r}, DType::f32);
+    return [=](Backend& ops) {
+      ops.vq_update(count, sum, batch_count, batch_sum, donors, 0.99, 0.01);
+    };
+  });
+  add_f32("vq_centroids " + sizes, [=](Operands& o) -> Run {
+    const Tensor y = o.zeros({K, r}, DType::f32), sum = o.random({K, r}, DType::f32),
+                 count = o.random({K, G}, DType::f32), rows = o.positions(K);
+    return [=](Backend& ops) { ops.vq_centroids(y, sum, count, rows); };
+  });
+  for (const int bits : {6, 8}) {
+    add_f32(fmt::format("pack_bits n={} bits={}", N * G, bits), [=](Operands& o) -> Run {
+      const Tensor bytes = o.zeros({(N * G * bits + 7) / 8}, DType::u8),
+                   values = indices(o, int64_t{1} << bits);
+      return [=](Backend& ops) { ops.pack_bits(bytes, values, bits); };
+    });
+    add_f32(fmt::format("unpack_bits n={} bits={}", N * G, bits), [=](Operands& o) -> Run {
+      const Tensor bytes = o.zeros({(N * G * bits + 7) / 8}, DType::u8),
+                   values = o.zeros({N, G}, DType::u16);
+      return [=](Backend& ops) { ops.unpack_bits(values, bytes, bits); };
+    });
+  }
 }
 
 void add_flat(int64_t n) {
@@ -350,6 +450,8 @@ int main(int argc, char** argv) {
   add_attention(4, 256, 8, 4, 64);
   add_attention(1, 1024, 8, 2, 128);
   add_rows(1024, 256, 704, 4096);
+  add_row_codecs(2048, 1024);
+  add_vq(2048, 256, 16, 256);
   add_flat(int64_t{1} << 22);
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();
