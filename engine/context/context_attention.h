@@ -61,6 +61,8 @@ class ContextAttention {
   // dq, dpre T are overwritten: the gradients of q (after RoPE) and of pre (before it). dout T.
   virtual void backward(Context& ctx, Frame& frame, ContextLink& link, Tensor dq,
                         const KeyValue& dpre, Tensor dout) = 0;
+  // What turns keys and values into what travels: for its state and the end of a step.
+  virtual KeyValueCodec& codec() = 0;
 };
 
 // What a rank needs to make the attention of one layer.

@@ -41,6 +41,8 @@ struct ContextCase {
       codec;                                                       // or none
   std::function<std::unique_ptr<ContextLink>(ContextLink&)> wrap;  // of every rank's link
   std::function<int(int rank)> layer_of;                           // where ranks are to disagree
+  // Of every rank, in its thread: when its parameters are there, and when all is done.
+  std::function<void(int rank, Context&, ParameterList&, KeyValueCodec&)> before, after;
 
   ModelShape shape() const {
     ModelShape s{1, 32, heads, kv_heads, head_width, 8, 16, static_cast<int>(tokens), 100, 1e-5};
@@ -191,6 +193,7 @@ inline ContextResult run_context(const ContextCase& c, const ContextInputs& in,
     const auto mine = [&](const Values& all, int heads) {
       return store.tokens(c, all, heads, positions, c.dtype);
     };
+    if (c.before) c.before(rank, ctx, parameters, attention->codec());
     const Tensor q = mine(in.q, c.heads), k = mine(in.k, c.kv_heads), v = mine(in.v, c.kv_heads),
                  o = store.make(q.shape, c.dtype);
     attention->forward(ctx, frame, link, o, q, {k, v});
@@ -204,6 +207,7 @@ inline ContextResult run_context(const ContextCase& c, const ContextInputs& in,
       put_tokens(c, result.dv, dv, positions);
     }
     EXPECT_EQ(arena.mark(), 0u) << "scratch is in use after an attention";
+    if (c.after) c.after(rank, ctx, parameters, attention->codec());
     result.logs[static_cast<size_t>(rank)] = recorder.take();
   });
   return result;
