@@ -159,6 +159,13 @@ class MixtureOfSubspaces final : public KeyValueCodec {
     for (const SubspaceSide& side : sides_) side.end_synchronise(ctx, link, end);
   }
 
+  Diagnosis diagnose(Context& ctx, const KeyValue& pre) override {
+    Diagnosis both = sides_[0].diagnose(ctx, pre.k, "key");
+    const Diagnosis values = sides_[1].diagnose(ctx, pre.v, "value");
+    both.insert(both.end(), values.begin(), values.end());
+    return both;
+  }
+
  private:
   struct SavedPiece {
     std::array<SubspaceSide::Saved, 2> sides;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 #include "engine/manifold/cholesky_qr.h"
@@ -314,6 +316,34 @@ void SubspaceSide::end_synchronise(Context& ctx, ControlLink& link, const StepEn
     }
     ctx.ops.fill(basis_gradient_->value, 0);
   });
+}
+
+Diagnosis SubspaceSide::diagnose(Context& ctx, const Tensor& z, const std::string& z_name) const {
+  ArenaScope scope(ctx.scratch);
+  const int64_t B = z.size(0), tokens = z.size(1);
+  const Tensor all = ctx.scratch.take(z.shape, s_),
+               inside = ctx.scratch.take({groups_, B, tokens, r_}, s_);
+  ctx.ops.cast(all, z);
+  for (int64_t g = 0; g < groups_; ++g) {
+    const Tensor ubar = in_t(ctx, frames_->value.slice(0, g, 1).slice(1, 0, 1).view({w_, r_}));
+    for (int64_t b = 0; b < B; ++b)
+      ctx.ops.matmul(of(inside, g, b), columns_of(z, g, b), false, ubar, false, false);
+  }
+  Diagnosis found = {
+      {z_name + "_captured", sum_of_squares(ctx, inside) / sum_of_squares(ctx, all)}};
+  if (!learns()) return found;
+  Saved saved;
+  summarise(ctx, ctx.scratch, saved, z, false, "");
+  const std::vector<double> heads = host_values(ctx.ops, saved.head);
+  double largest = 0, clipped = 0;
+  for (double t : heads) {
+    largest = std::max(largest, std::abs(bound_ == Bound::hard ? std::min(std::abs(t), limit_)
+                                                               : limit_ * std::tanh(t / limit_)));
+    clipped += std::abs(t) >= limit_ ? 1.0 / static_cast<double>(heads.size()) : 0.0;
+  }
+  found.emplace_back(z_name + "_angle", largest);
+  found.emplace_back(z_name + "_clipped", clipped);
+  return found;
 }
 
 std::vector<double> SubspaceSide::frames(Context& ctx) const {

@@ -796,6 +796,53 @@ TEST(MixtureOfSubspaces, BasesOfActivations) {
   EXPECT_NEAR(captured, most, 1e-9 * most);
 }
 
+TEST(MixtureOfSubspaces, DiagnosesCapturedEnergyAndAngles) {
+  for (const char* scope : {"layer", "per_head"}) {
+    MixtureCase c;
+    c.mixture.scope = scope;
+    c.mixture.rank_v = static_cast<int>(c.width());
+    c.mixture.theta_source = "chunk_mean";
+    c.with_heads(0.1);
+    c.parameters["v.theta_proj.bias"] = Values(static_cast<size_t>(c.groups()), 3.0);
+    const ContextInputs in = context_inputs(c, c.dtype);
+    std::map<std::string, double> found;
+    ContextCase context = c;
+    context.codec = [&](ParameterList& list, const Buffer* rope) {
+      return make_mixture_of_subspaces(c.mixture,
+                                       {c.shape(), c.options.layout, 1, 0, 1, list, rope});
+    };
+    Named frames;
+    context.before = [&](int, Context& ctx, ParameterList& list, KeyValueCodec& codec) {
+      set_up(c, ctx, list, codec);
+      for (Buffer& b : list.buffers())
+        if (b.saved) frames[prefix_of(b.name)] = host_values(ctx.ops, b.value);
+      TensorStore store(ctx.ops);
+      std::vector<int32_t> all(static_cast<size_t>(c.tokens));
+      for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int32_t>(i);
+      const auto tell = codec.diagnose(ctx, {store.tokens(c, in.k, c.kv_heads, all, c.dtype),
+                                             store.tokens(c, in.v, c.kv_heads, all, c.dtype)});
+      found.insert(tell.begin(), tell.end());
+    };
+    run_context(context, in, false);
+    double energy = 0, captured = 0;
+    for (double x : in.k) energy += x * x;
+    for (int64_t g = 0; g < c.groups(); ++g) {
+      Matrix keys(c.sequences * c.tokens, c.width());
+      for (int64_t i = 0; i < keys.rows; ++i)
+        for (int64_t j = 0; j < c.width(); ++j)
+          keys(i, j) = in.k[static_cast<size_t>((i * c.groups() + g) * c.width() + j)];
+      for (double x : product(keys, first_frame(c, frames, 0, g)).x) captured += x * x;
+    }
+    EXPECT_NEAR(found.at("key_captured"), captured / energy, 1e-12);
+    EXPECT_NEAR(found.at("value_captured"), 1, 1e-12);
+    EXPECT_GT(found.at("key_angle"), 0);
+    EXPECT_LT(found.at("key_angle"), 0.5);
+    EXPECT_EQ(found.at("key_clipped"), 0);
+    EXPECT_EQ(found.at("value_angle"), 0.5);
+    EXPECT_EQ(found.at("value_clipped"), 1);
+  }
+}
+
 // Rounded coordinates: everybody has the rounded ones, so ranks agree, and the error is of the wire's rounding.
 TEST(MixtureOfSubspaces, OnANarrowerWire) {
   MixtureCase c;

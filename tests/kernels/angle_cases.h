@@ -15,7 +15,6 @@ inline std::vector<Case> bound_cases() {
           const std::string what =
               text("kind n in_s in_place",
                    {static_cast<int64_t>(bound), n, kind == Kind::statistic, in_place});
-          // A derivative 1 - t^2 next to 0 is measured against 1, of which it is a difference: the sum over all n has terms of order 1.
           const Tolerance tolerance = kind == Kind::element ? kElementwise : kStatistic;
           cases.push_back({Op::bound_forward, "bound_forward " + what, [=](Runner& r) {
                              const Tensor x = r.input({n}, kind, 1);
