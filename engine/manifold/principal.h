@@ -13,7 +13,8 @@ namespace strait {
 //
 // w <= 96: Jacobi rotations, to rounding. Else subspace iteration with r/4 + 8 more directions than asked for, until an iteration adds less
 // than 1e-9 of the energy captured, at most 60 times (2 w^2 (5r/4 + 8) multiplications each): where the spectrum is flat at r the
-// directions are not the eigenvectors then, but capture as much to a few parts in a thousand (Halko et al. 2011). Throws std::invalid_argument where sizes do not fit.
+// directions are not the eigenvectors then, but capture as much to a few parts in a thousand (Halko et al. 2011).
+// Throws std::invalid_argument where sizes do not fit.
 std::vector<double> principal_directions(const std::vector<double>& gram, int64_t w, int64_t r);
 
 // a a^T (m,m) of a (m,n), row-major.
