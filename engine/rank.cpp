@@ -8,6 +8,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "engine/context/unplug.h"
+
 namespace strait {
 namespace {
 
@@ -26,7 +28,7 @@ int64_t sequences_before(const TrainingConfig& config) {
 }
 
 SequenceLayout layout_of(const TrainingConfig& config) {
-  return token_layout(config.shards > 1 ? config.context : ContextOptions{}, config.shards,
+  return token_layout(config.exchanges() ? config.context : ContextOptions{}, config.shards,
                       config.shape.context);
 }
 
@@ -225,6 +227,8 @@ void Rank::end_synchronise(int64_t step) {
       step, config_.optimizer.learning_rate(ParameterGroup::matrix, config_.learning_rate, step)};
   if (after_) after_->end_synchronise(context_, next, end);
   if (before_) before_->end_synchronise(context_, previous, end);
+  BoundaryLink copies(*this, rank_);  // keys and values have no other end
+  stage_->end_synchronise(context_, copies, end);
 }
 
 // Targets are shifted before a sequence is sharded: the target of a shard's last token may be another shard's. Documents are needed of
@@ -283,7 +287,7 @@ void Rank::forward(Frame& frame, int microbatch, int64_t first_sequence) {
     // Only where the loss is does a forward differ between microbatches.
     RepeatedWork& repeated = forwards_[{last() ? microbatch : 0, frame.index}];
     // What asks for messages on the way cannot be noted.
-    const bool repeats = frame.training && config_.shards == 1;
+    const bool repeats = frame.training && !config_.exchanges();
     if (repeats) repeated.prepare(context_, frame, work);
     Segment segment(recorder_, Category::compute, Phase::forward, microbatch);
     x = repeats ? repeated.run(context_, frame, work) : work();
@@ -311,7 +315,7 @@ void Rank::backward(Frame& frame, int microbatch) {
   {
     const auto work = [&] { return stage_->backward(context_, frame, dy); };
     RepeatedWork& repeated = backwards_[frame.index];
-    const bool repeats = config_.shards == 1;
+    const bool repeats = !config_.exchanges();
     if (repeats) repeated.prepare(context_, frame, work);
     Segment segment(recorder_, Category::compute, Phase::backward, microbatch);
     dx = repeats ? repeated.run(context_, frame, work) : work();
@@ -430,22 +434,45 @@ std::vector<ParameterState> Rank::save() {
   return save_parameters(ops_, parameters_, rank_ / grid_.pipeline);
 }
 
+void Rank::begin() {
+  if (begun_ || positions_.data == nullptr) return;
+  recorder_.pause(true);
+  BoundaryLink copies(*this, rank_);
+  stage_->begin(context_, copies);
+  recorder_.pause(false);
+  begun_ = true;
+}
+
 void Rank::load(const Snapshot& snapshot, bool moments) {
+  const int copy = rank_ / grid_.pipeline;
   const std::unique_ptr<Method> before = make_method(snapshot.constraint, config_.shape);
-  const ParameterSource source = converted(snapshot.source(), *before, *method_);
+  const ParameterSource plain = converted(snapshot.source(), *before, *method_);
+  const bool folds = config_.context.method == "none" && config_.context.fold_on_unplug;
+  const ParameterSource source = folds ? unplugged(plain, snapshot.source(), config_.shape) : plain;
   const bool same_boundaries = snapshot.boundaries == boundaries_of(config_);
-  const auto adds = [this](const std::string& name) {
-    const auto& buffers = parameters_.buffers();
-    return method_->adds(name) || std::any_of(buffers.begin(), buffers.end(), [&](const Buffer& b) {
-             return name_of_copy(b, rank_ / grid_.pipeline) == name;
-           });
+  const auto& buffers = parameters_.buffers();
+  const auto of_keys_and_values = [](const std::string& name) {
+    return name.find(kMixtureStates) != std::string::npos;
+  };
+  const auto of_boundary = [&](const std::string& name) {
+    return !of_keys_and_values(name) &&
+           (method_->adds(name) ||
+            std::any_of(buffers.begin(), buffers.end(),
+                        [&](const Buffer& b) { return name_of_copy(b, copy) == name; }));
   };
   load_parameters(
-      ops_, parameters_, rank_ / grid_.pipeline,
+      ops_, parameters_, copy,
       [&](const std::string& name) {
-        return adds(name) && !same_boundaries ? std::nullopt : source(name);
+        return of_boundary(name) && !same_boundaries ? std::nullopt : source(name);
       },
-      moments, adds);
+      moments,
+      [&](const std::string& name) { return of_keys_and_values(name) || of_boundary(name); });
+  // A basis that came along is gone on with.
+  begun_ = std::all_of(buffers.begin(), buffers.end(), [&](const Buffer& b) {
+    if (!b.saved || !of_keys_and_values(b.name)) return true;
+    const ParameterState* state = snapshot.find(b.name);
+    return state != nullptr && state->shape == b.shape;
+  });
 }
 
 uint64_t Rank::shared_state_hash() {

@@ -33,6 +33,8 @@ class Rank {
        Communicator& communicator, MessagePool& pool, const BatchSource* data,
        const RankPlan* plan);
 
+  // Before the first step, after load(): what methods make of the parameters when training with them begins, where it was not loaded.
+  void begin();
   // Compares with the neighbours what both ends of each boundary must share. Throws std::runtime_error.
   void handshake();
   RankStep train(int64_t step);  // 1-based
@@ -85,6 +87,7 @@ class Rank {
   LayerRange layers_;
   std::unique_ptr<ContextLink> shard_link_;  // to the other shards of this stage and replica
   std::unique_ptr<Stage> stage_;
+  bool begun_ = false;
   bool takes_ids_ = false;  // this stage reads the tokens from the data
   std::unique_ptr<Codec> before_,
       after_;  // of the boundaries towards the previous and the next stage

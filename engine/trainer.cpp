@@ -174,6 +174,7 @@ void run_rank(const TrainingConfig& config, Rank& rank, int index, bool computes
     const double loss = rank.evaluate();
     if (last) collector.evaluated(step, index / config.pipeline, loss);
   };
+  rank.begin();
   rank.handshake();
   if (done == 0 && evaluate_after(config, 0)) evaluate(0);
   for (int64_t step = done + 1; collector.begin(step); done = step++) {

@@ -51,7 +51,7 @@ void validate(const TrainingConfig& c) {
   if (c.shape.context % c.shards != 0)
     throw std::invalid_argument(fmt::format("context is {}; it must be divisible by shards ({})",
                                             c.shape.context, c.shards));
-  if (c.shards > 1) validate_context(c);
+  if (c.exchanges()) validate_context(c);
   if (c.clip_norm < 0)
     throw std::invalid_argument(
         fmt::format("clip_norm is {}; it must be 0 (off) or positive", c.clip_norm));

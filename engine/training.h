@@ -54,6 +54,8 @@ struct TrainingConfig {
   // Of one microbatch: its sequences, and a shard's tokens of each.
   int64_t sequences() const { return int64_t{batch} / replicas / microbatches; }
   int64_t shard_context() const { return shape.context / shards; }
+  // Whether attention asks for messages, or codes keys and values, on its way.
+  bool exchanges() const { return shards > 1 || context.method != "none"; }
 };
 
 // Where tokens come from. Pure functions of the index, called from every rank's thread: must be thread-safe.

@@ -78,6 +78,10 @@ enum class Op : uint8_t {
   pack_columns,
   unpack_columns,
   inverse_cholesky,
+  bound_forward,
+  bound_backward,
+  rotation_coefficients,
+  dot_rows,
   count_
 };
 const char* name_of(Op op);
@@ -102,6 +106,14 @@ struct AttentionMask {
 };
 
 enum class Activation : uint8_t { silu, relu, gelu };
+
+// How a number is kept within a limit c: max(-c, min(x, c)), or c tanh(x / c).
+enum class Bound : uint8_t { hard, tanh };
+
+// Functions f_j of an angle a by which a rotation is a sum of fixed matrices M_j, R(a) = sum_j f_j(a) M_j:
+//   powers   f_j = a^j                             a power series: M_j = A^j / j! of exp(a A)
+//   plane    f = (1, sin a, 1 - cos a), J = 3      M = (I, A, A^2) of the rotation by a in one plane, A = u v^T - v u^T
+enum class RotationSeries : uint8_t { powers, plane };
 
 // What a number becomes, and the largest code L of its scale: int8 in [-127, 127], int4 in [-7, 7], FP8 E4M3 in [-448, 448].
 enum class Quantization : uint8_t { int8, int4, fp8 };
@@ -350,6 +362,17 @@ class Backend {
   // 1e-6 (f64: 1e-13) of its diagonal entry is 0 in W and left out of the others.  Both (r,r) S, computed in f64; r^3 / 2 FLOPs.
   void inverse_cholesky(Tensor inverse, Tensor gram);
 
+  // ---- angles ------------------------------------------------------------------------------------------------------
+  // y = x within [-limit, limit], limit > 0; contiguous, T; y may alias x.
+  void bound_forward(Tensor y, Tensor x, Bound bound, double limit);
+  // dx = dy times the derivative at x: 1 where |x| < limit, else 0; or 1 - tanh(x / limit)^2. dx may alias dy.
+  void bound_backward(Tensor dx, Tensor dy, Tensor x, Bound bound, double limit);
+  // f[n,j] = f_j(angle[n]), or its derivative.  f (N,J), angle (N) S.
+  void rotation_coefficients(Tensor f, Tensor angle, RotationSeries series, bool derivative);
+  // y[n] [+]= sum_c a[n,c] b[n,c].  y (N) S; a, b (N,C), each T or S. Blocks of 4096 columns summed in S, lanes in fixed order, blocks
+  // combined in order in f64.
+  void dot_rows(Tensor y, Tensor a, Tensor b, bool accumulate);
+
  protected:
   virtual bool computes() const { return true; }  // false: operands may have null data (meta)
   virtual bool has_f64() const { return false; }  // true: every op also takes f64 (reference, meta)
@@ -421,6 +444,11 @@ class Backend {
   virtual void do_pack_columns(Tensor bits, Tensor columns) = 0;
   virtual void do_unpack_columns(Tensor columns, Tensor bits) = 0;
   virtual void do_inverse_cholesky(Tensor inverse, Tensor gram) = 0;
+  virtual void do_bound_forward(Tensor y, Tensor x, Bound bound, double limit) = 0;
+  virtual void do_bound_backward(Tensor dx, Tensor dy, Tensor x, Bound bound, double limit) = 0;
+  virtual void do_rotation_coefficients(Tensor f, Tensor angle, RotationSeries series,
+                                        bool derivative) = 0;
+  virtual void do_dot_rows(Tensor y, Tensor a, Tensor b, bool accumulate) = 0;
 
  private:
   void book(Op op, bool matrix, DType dtype, uint64_t flops, uint64_t bytes);

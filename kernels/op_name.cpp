@@ -103,6 +103,14 @@ const char* name_of(Op op) {
       return "unpack_columns";
     case Op::inverse_cholesky:
       return "inverse_cholesky";
+    case Op::bound_forward:
+      return "bound_forward";
+    case Op::bound_backward:
+      return "bound_backward";
+    case Op::rotation_coefficients:
+      return "rotation_coefficients";
+    case Op::dot_rows:
+      return "dot_rows";
     case Op::count_:
       break;
   }

@@ -23,6 +23,7 @@ class AllGatherAttention final : public ContextAttention {
                const KeyValue& pre) override;
   void backward(Context& ctx, Frame& frame, ContextLink& link, Tensor dq, const KeyValue& dpre,
                 Tensor dout) override;
+  KeyValueCodec& codec() override { return *codec_; }
 
  private:
   // Of one group of heads and one microbatch.

@@ -9,6 +9,7 @@
 
 #include "engine/context/all_gather.h"
 #include "engine/context/head_exchange.h"
+#include "engine/context/mixture_of_subspaces.h"
 #include "engine/context/ring.h"
 #include "engine/nn/block.h"
 
@@ -71,6 +72,39 @@ void validate_heads(const ContextOptions& options, const ModelShape& shape, int 
            fmt::format("allowed is a divisor or a multiple of the {} key heads", shape.kv_heads));
 }
 
+std::unique_ptr<KeyValueCodec> make_codec(const ContextOptions& options, const ContextPlace& place,
+                                          const Buffer* rope) {
+  if (options.method == "mos" && compresses(options.mixture, place.layer, place.shape.layers))
+    return make_mixture_of_subspaces(
+        options.mixture, {place.shape, options.layout, place.shards, place.layer, place.frames,
+                          place.parameters, rope});
+  const DType t = place.parameters.dtype();
+  if (options.method == "quantize" || options.method == "topk")
+    return make_key_value_baseline(options.baseline, t, rope);
+  return make_plain_key_values(options.wire, t, rope);
+}
+
+// Methods of keys and values, and what they go with.
+void validate_method(const ContextOptions& options, const ModelShape& shape, int shards, DType t) {
+  if (options.method != "none" && options.method != "mos" && options.method != "quantize" &&
+      options.method != "topk")
+    refuse("method", options.method, "allowed are none, mos, quantize and topk");
+  if (options.method == "none") return;
+  if (options.method == "mos") {
+    validate(options.mixture, shape, options.layout, shards, t);
+    if (options.mixture.basis_source == "activations")
+      refuse("basis_source", "activations", "a training takes it from weights, or random");
+  }
+  if (exchange_degree(options, shards) > 1)
+    refuse("algorithm", name_of(options.algorithm),
+           fmt::format("method {} goes with ring and allgather: heads that are exchanged are not "
+                       "coded",
+                       options.method));
+  if (options.method == "mos" && options.kv_head_group > 0)
+    refuse("kv_head_group", std::to_string(options.kv_head_group),
+           "method mos codes all key heads at once: 0");
+}
+
 }  // namespace
 
 void validate(const ContextOptions& options, const ModelShape& shape, int shards, DType t) {
@@ -107,6 +141,7 @@ void validate(const ContextOptions& options, const ModelShape& shape, int shards
     refuse("dkv_wire_dtype", name_of(*options.wire.gradient_wire),
            fmt::format("algorithm ulysses sends gradients in the type of the run, {}", name_of(t)));
   make_plain_key_values(options.wire, t, nullptr);
+  validate_method(options, shape, shards, t);
 }
 
 SequenceLayout token_layout(const ContextOptions& options, int shards, int64_t tokens) {
@@ -122,7 +157,7 @@ std::unique_ptr<ContextAttention> make_context_attention(const ContextOptions& o
   validate(options, shape, place.shards, t);
   const int degree = exchange_degree(options, place.shards), groups = place.shards / degree;
   const Buffer* rope = declare_rope_table(place.parameters, shape);
-  if (codec == nullptr) codec = make_plain_key_values(options.wire, t, rope);
+  if (codec == nullptr) codec = make_codec(options, place, rope);
   if ((degree > 1 || options.kv_head_group > 0) && !codec->splits_heads())
     refuse("algorithm", name_of(options.algorithm),
            "the method's payload is made of all key heads at once: ring, or allgather without "

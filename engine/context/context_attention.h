@@ -17,8 +17,10 @@
 #include <vector>
 
 #include "engine/context/context_link.h"
+#include "engine/context/key_value_baselines.h"
 #include "engine/context/key_value_codec.h"
 #include "engine/context/layout.h"
+#include "engine/context/mixture_options.h"
 #include "engine/nn/module.h"
 
 namespace strait {
@@ -43,6 +45,12 @@ struct ContextOptions {
   int kv_head_group = 0;   // allgather: key heads at a time; divides them; 0: all
   int ulysses_degree = 0;  // hybrid: ranks that exchange heads; divides the ranks
   bool causal = true;
+  // What keys and values become on the way: "none", "mos" (mixtures of subspaces), "quantize", "topk" (baselines).
+  std::string method = "none";
+  MixtureOptions mixture;
+  KeyValueBaselineOptions baseline;
+  bool fold_on_unplug =
+      true;  // none: weights are folded where the state to start from was trained with mos
 };
 
 // Throws std::invalid_argument: which option, its value, and what is allowed. `shape.context` is the whole sequence; `t` the compute
@@ -61,6 +69,8 @@ class ContextAttention {
   // dq, dpre T are overwritten: the gradients of q (after RoPE) and of pre (before it). dout T.
   virtual void backward(Context& ctx, Frame& frame, ContextLink& link, Tensor dq,
                         const KeyValue& dpre, Tensor dout) = 0;
+  // What turns keys and values into what travels: for its state and the end of a step.
+  virtual KeyValueCodec& codec() = 0;
 };
 
 // What a rank needs to make the attention of one layer.
@@ -71,7 +81,7 @@ struct ContextPlace {
   int frames = 1;  // microbatches in flight at most
   ParameterList& parameters;
 };
-// `codec`: null for method none with options.wire. Declares constants: the RoPE table, the positions of all tokens. Throws
+// `codec`: null for that of options.method. Declares constants: the RoPE table, the positions of all tokens. Throws
 // as validate() does.
 std::unique_ptr<ContextAttention> make_context_attention(const ContextOptions& options,
                                                          const ContextPlace& place,

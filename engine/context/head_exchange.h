@@ -28,6 +28,7 @@ class HeadExchangeAttention final : public ContextAttention {
                const KeyValue& pre) override;
   void backward(Context& ctx, Frame& frame, ContextLink& link, Tensor dq, const KeyValue& dpre,
                 Tensor dout) override;
+  KeyValueCodec& codec() override { return inner_->codec(); }
 
  private:
   // The link, seen from this rank's place in its group.

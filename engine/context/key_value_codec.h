@@ -16,6 +16,9 @@
 #include <memory>
 #include <optional>
 
+#include "engine/codec/method.h"
+#include "engine/context/context_link.h"
+#include "engine/context/layout.h"
 #include "engine/context/piece_message.h"
 #include "engine/nn/module.h"
 
@@ -41,6 +44,14 @@ struct KeyValuePiece {
   Tensor positions;  // (tokens) i32, global
 };
 
+// A piece of this shard: before encode(), its keys and values (B,tokens,Hkv,Dh) T before RoPE, strided in all but the last two; before
+// encode_backward(), the sum of its payload's gradients.
+struct OwnPiece {
+  KeyValuePiece piece;
+  KeyValue pre;
+  Tensors accumulator;
+};
+
 class KeyValueCodec {
  public:
   virtual ~KeyValueCodec() = default;
@@ -53,6 +64,16 @@ class KeyValueCodec {
   // Whether heads can be encoded a few at a time (first_head).
   virtual bool splits_heads() const = 0;
 
+  // Once before the pieces of this shard are encoded, and once before encode_backward() of them: the place for what the owners of
+  // different pieces tell each other, and the only one where a codec sends and receives. Called on all shards alike. Tags of its messages have the
+  // frame's microbatch and negative purposes, unique for the layer.
+  virtual void before_encode(Context& /*ctx*/, Frame& /*frame*/, ContextLink& /*link*/,
+                             const SequenceLayout& /*layout*/,
+                             const std::vector<OwnPiece>& /*pieces*/) {}
+  virtual void before_encode_backward(Context& /*ctx*/, Frame& /*frame*/, ContextLink& /*link*/,
+                                      const SequenceLayout& /*layout*/,
+                                      const std::vector<OwnPiece>& /*pieces*/) {}
+
   // pre: (B,tokens,Hkv,Dh) T before RoPE, strided in all but the last two.
   virtual void encode(Context& ctx, Frame& frame, const Tensors& payload, const KeyValue& pre,
                       const KeyValuePiece& piece) = 0;
@@ -62,7 +83,7 @@ class KeyValueCodec {
   // Where the accumulator holds the gradient of what decode() gave as it is: those views of it, so that attention writes into them and
   // decode_backward() is not asked. Else nothing.
   virtual KeyValue gradient_views(const Tensors& /*accumulator*/) const { return {}; }
-  // accumulator [+]= the payload's gradient; `gradient` (B,tokens,Hkv,Dh) S, that of what decode() gave.
+  // accumulator [+]= the payload's gradient; `gradient` (B,tokens,Hkv,Dh) S, that of what decode() gave; may be overwritten.
   virtual void decode_backward(Context& /*ctx*/, Frame& /*frame*/, const Tensors& /*accumulator*/,
                                const KeyValue& /*gradient*/, const Tensors& /*payload*/,
                                const KeyValuePiece& /*piece*/, bool /*accumulate*/) {
@@ -77,6 +98,20 @@ class KeyValueCodec {
   // pre (B,tokens,Hkv,Dh) T, strided as above, overwritten: the gradient of what encode() was given. May change the accumulator.
   virtual void encode_backward(Context& ctx, Frame& frame, const KeyValue& pre,
                                const Tensors& accumulator, const KeyValuePiece& piece) = 0;
+
+  // The state of a codec: what is neither trained nor sent, such as a basis made from the weights.
+  //
+  // begin(): once, before the first step with this method where no checkpoint has its state, on all copies of the rank alike (they make
+  // the same state). `qkv` ((H + 2 Hkv) Dh, C): the layer's stacked projection, whose master and value may change. Waits for the device.
+  // calibrate(): any number of times before begin(), with keys and values before RoPE as encode() is given them, where wants_calibration().
+  virtual bool wants_calibration() const { return false; }
+  virtual void calibrate(Context& /*ctx*/, const KeyValue& /*pre*/) {}
+  virtual void begin(Context& /*ctx*/, ControlLink& /*link*/, Parameter& /*qkv*/) {}
+  // Once a step, after the parameters have moved, on all copies alike (Codec::end_synchronise).
+  virtual void end_synchronise(Context& /*ctx*/, ControlLink& /*link*/, const StepEnd& /*end*/) {}
+
+  // What a researcher wants to see, by name, of keys and values as encode() is given them: Codec::diagnose().
+  virtual Diagnosis diagnose(Context& /*ctx*/, const KeyValue& /*pre*/) { return {}; }
 
   // Bytes of a piece that method none would send at the run's precision: keys and values in T, their gradients in S.
   static Bytes dense_payload(const KeyValueShape& shape, DType t);

@@ -31,11 +31,15 @@ KeyValuePiece KeyValueFlow::piece(int shard, int index) const {
 
 PieceMessage KeyValueFlow::encode(const KeyValue& pre) {
   PieceMessage payload(link_.pool(), ctx_.ops, all_pieces(), codec_.payload(shape_));
+  std::vector<OwnPiece> pieces;
+  for (int index : payload.pieces())
+    pieces.push_back({piece(link_.shard(), index),
+                      {setting_.piece_of(pre.k, index), setting_.piece_of(pre.v, index)},
+                      {}});
+  codec_.before_encode(ctx_, frame_, link_, setting_.layout, pieces);
   link_.codec(Phase::encode, [&] {
-    for (int index : payload.pieces())
-      codec_.encode(ctx_, frame_, payload.piece(index),
-                    {setting_.piece_of(pre.k, index), setting_.piece_of(pre.v, index)},
-                    piece(link_.shard(), index));
+    for (const OwnPiece& own : pieces)
+      codec_.encode(ctx_, frame_, payload.piece(own.piece.index), own.pre, own.piece);
   });
   const Bytes dense = KeyValueCodec::dense_payload(shape_, pre.k.dtype);
   payload.message().dense = {dense.count * payload.pieces().size()};
@@ -150,6 +154,10 @@ PayloadGradient KeyValueFlow::sum_of(const PieceMessage& received) {
 }
 
 void KeyValueFlow::encode_backward(const KeyValue& dpre, const PayloadGradient& gradient) {
+  std::vector<OwnPiece> pieces;
+  for (int index : gradient.sum.pieces())
+    pieces.push_back({piece(link_.shard(), index), {}, gradient.sum.piece(index)});
+  codec_.before_encode_backward(ctx_, frame_, link_, setting_.layout, pieces);
   link_.codec(Phase::decode_grad, [&] {
     for (int index : gradient.sum.pieces())
       codec_.encode_backward(ctx_, frame_,

@@ -107,4 +107,13 @@ std::vector<int> SequenceLayout::pieces_needed(int q_shard, int k_shard, bool ca
   return pieces;
 }
 
+std::optional<PiecePlace> SequenceLayout::neighbour(int shard, int piece, int step) const {
+  STRAIT_CHECK(shards_ == 1 || (layout_ != TokenLayout::striped && ranks_per_shard_ == 1),
+               "pieces of this layout have no neighbours");
+  const auto at = static_cast<int>(place(shard, piece)) + step;
+  if (at < 0 || at >= shards_ * pieces_) return std::nullopt;
+  if (at < shards_) return PiecePlace{at, 0};
+  return PiecePlace{2 * shards_ - 1 - at, 1};
+}
+
 }  // namespace strait

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace strait {
@@ -19,6 +20,12 @@ const char* name_of(TokenLayout layout);
 
 // Of a piece of queries to a piece of keys: no pair is allowed; every pair is; the pairs that the positions allow are.
 enum class PieceRelation : uint8_t { nothing, all, masked };
+
+// One of the pieces of a sequence: whose it is, and which of its own.
+struct PiecePlace {
+  int shard = 0, piece = 0;
+  bool operator==(const PiecePlace&) const = default;
+};
 
 class SequenceLayout {
  public:
@@ -46,6 +53,9 @@ class SequenceLayout {
   bool needs(int q_shard, int k_shard, int k_piece, bool causal) const;
   // The pieces of `k_shard` that `q_shard` needs, ascending.
   std::vector<int> pieces_needed(int q_shard, int k_shard, bool causal) const;
+  // The piece whose tokens directly follow those of this one (`step` 1) or come before them (-1); none at the ends of the sequence. Only where
+  // pieces are stretches of it: not striped over several shards, no groups.
+  std::optional<PiecePlace> neighbour(int shard, int piece, int step) const;
 
  private:
   int64_t place(int shard, int piece) const;  // of a piece among all in the sequence's order

@@ -24,6 +24,7 @@ class RingAttention final : public ContextAttention {
                const KeyValue& pre) override;
   void backward(Context& ctx, Frame& frame, ContextLink& link, Tensor dq, const KeyValue& dpre,
                 Tensor dout) override;
+  KeyValueCodec& codec() override { return *codec_; }
 
  private:
   struct Saved {

@@ -188,4 +188,12 @@ void Block::after_update(Context& ctx, int64_t step) {
   down_->after_update(ctx, step);
 }
 
+void Block::begin(Context& ctx, ControlLink& link) {
+  if (attention_ != nullptr) attention_->codec().begin(ctx, link, *qkv_);
+}
+
+void Block::end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end) {
+  if (attention_ != nullptr) attention_->codec().end_synchronise(ctx, link, end);
+}
+
 }  // namespace strait

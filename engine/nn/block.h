@@ -35,6 +35,9 @@ class Block final : public Module {
   void backward_weight(Context& ctx, Frame& frame) override;
   void before_update(Context& ctx);
   void after_update(Context& ctx, int64_t step);
+  // KeyValueCodec::begin and end_synchronise of the attention's codec, where there is one.
+  void begin(Context& ctx, ControlLink& link);
+  void end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end);
 
  private:
   // What one microbatch keeps from its forward, and, between the two halves of the backward, of its gradients.

@@ -18,7 +18,7 @@ Stage::Stage(const StageOptions& o, const Method& method, const MethodContext& c
                                                     o.shape.heads * o.shape.head_width, crosses);
     parts.ffn_down =
         method.make_projection(c, prefix + "mlp.down_proj", layer, o.shape.ffn_width, crosses);
-    if (o.shards > 1)
+    if (o.shards > 1 || o.context.method != "none")
       parts.attention = make_context_attention(
           o.context, {o.shape, o.shards, layer, o.frames, c.parameters}, nullptr);
     parts.link = o.link;
@@ -77,6 +77,14 @@ void Stage::before_update(Context& ctx) {
 void Stage::after_update(Context& ctx, int64_t step) {
   if (embedding_) embedding_->after_update(ctx, step);
   for (auto& block : blocks_) block->after_update(ctx, step);
+}
+
+void Stage::begin(Context& ctx, ControlLink& link) {
+  for (auto& block : blocks_) block->begin(ctx, link);
+}
+
+void Stage::end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end) {
+  for (auto& block : blocks_) block->end_synchronise(ctx, link, end);
 }
 
 }  // namespace strait

@@ -42,6 +42,9 @@ class Stage {
   // Around an optimizer step (Projection::before_update).
   void before_update(Context& ctx);
   void after_update(Context& ctx, int64_t step);
+  // The codecs of keys and values: before the first step with them, and at the end of each (Block).
+  void begin(Context& ctx, ControlLink& link);
+  void end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end);
   // (N, V) T of the last forward's output, for tests.
   void logits(Context& ctx, Frame& frame, Tensor logits, Tensor y) {
     head_->logits(ctx, frame, logits, y);

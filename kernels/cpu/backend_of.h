@@ -9,6 +9,7 @@
 #include "kernels/cpu/attention_merge.h"
 #include "kernels/cpu/codec.h"
 #include "kernels/cpu/cross_entropy.h"
+#include "kernels/cpu/dot_rows.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/momentum.h"
@@ -106,6 +107,19 @@ class BackendOf final : public HostBackend {
   void do_sum_squares(Tensor out, Tensor x) override {
     reduce<V>(
         out, x, [](V v) { return v * v; }, threads_, scratch_);
+  }
+  void do_bound_forward(Tensor y, Tensor x, Bound bound, double limit) override {
+    cpu::bound_forward(y, x, bound, limit);
+  }
+  void do_bound_backward(Tensor dx, Tensor dy, Tensor x, Bound bound, double limit) override {
+    cpu::bound_backward(dx, dy, x, bound, limit);
+  }
+  void do_rotation_coefficients(Tensor f, Tensor angle, RotationSeries series,
+                                bool derivative) override {
+    cpu::rotation_coefficients(f, angle, series, derivative);
+  }
+  void do_dot_rows(Tensor y, Tensor a, Tensor b, bool accumulate) override {
+    cpu::dot_rows<V>(y, a, b, accumulate, threads_, scratch_);
   }
   void do_add_statistics(Tensor y, Tensor a, Tensor b) override { cpu::add_statistics(y, a, b); }
   void do_clip_factor(Tensor factor, Tensor sum_squares, double max_norm) override {

@@ -1,6 +1,7 @@
-// Copies, statistics and random numbers (kernels/cpu/plain.h). Row-local and element-local.
+// Copies, statistics, random numbers and angles (kernels/cpu/plain.h). Row-local and element-local.
 #include "kernels/cpu/plain.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -44,6 +45,62 @@ void random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev, 
         y.as<float>()[i] = value;
     }
   });
+}
+
+namespace {
+
+// Element i of a contiguous f32 or bf16 tensor, as a float, and back.
+float load_float(const Tensor& t, int64_t i) {
+  return t.dtype == DType::bf16 ? static_cast<float>(t.as<const bfloat16>()[i])
+                                : t.as<const float>()[i];
+}
+void store_float(const Tensor& t, int64_t i, float x) {
+  if (t.dtype == DType::bf16)
+    t.as<bfloat16>()[i] = bfloat16(x);
+  else
+    t.as<float>()[i] = x;
+}
+
+}  // namespace
+
+void bound_forward(Tensor y, Tensor x, Bound bound, double limit) {
+  const auto c = static_cast<float>(limit);
+  for (int64_t i = 0; i < y.elements(); ++i) {
+    const float value = load_float(x, i);
+    store_float(y, i, bound == Bound::hard ? std::clamp(value, -c, c) : c * std::tanh(value / c));
+  }
+}
+
+void bound_backward(Tensor dx, Tensor dy, Tensor x, Bound bound, double limit) {
+  const auto c = static_cast<float>(limit);
+  for (int64_t i = 0; i < dx.elements(); ++i) {
+    const float value = load_float(x, i), gradient = load_float(dy, i);
+    if (bound == Bound::hard) {
+      store_float(dx, i, std::abs(value) < c ? gradient : 0.0f);
+    } else {
+      const float t = std::tanh(value / c);
+      store_float(dx, i, gradient * (1.0f - t * t));
+    }
+  }
+}
+
+void rotation_coefficients(Tensor f, Tensor angle, RotationSeries series, bool derivative) {
+  const int64_t J = f.size(1);
+  for (int64_t n = 0; n < f.size(0); ++n) {
+    float* row = f.as<float>() + n * J;
+    const float a = angle.as<const float>()[n];
+    if (series == RotationSeries::plane) {
+      const float half = std::sin(0.5f * a);
+      row[0] = derivative ? 0.0f : 1.0f;
+      row[1] = derivative ? std::cos(a) : std::sin(a);
+      row[2] = derivative ? std::sin(a) : 2.0f * half * half;
+      continue;
+    }
+    float power = 1.0f;
+    if (derivative) *row++ = 0.0f;
+    for (int64_t j = derivative ? 1 : 0; j < J; ++j, power *= a)
+      *row++ = derivative ? static_cast<float>(j) * power : power;
+  }
 }
 
 int64_t row_offset(const Tensor& t, int64_t row) {

@@ -12,6 +12,10 @@ void random_normal(Tensor y, const Philox& rng, uint64_t stream, double stddev, 
 // A few doubles each.
 void add_statistics(Tensor y, Tensor a, Tensor b);
 void clip_factor(Tensor factor, Tensor sum_squares, double max_norm);
+// A few angles each.
+void bound_forward(Tensor y, Tensor x, Bound bound, double limit);
+void bound_backward(Tensor dx, Tensor dy, Tensor x, Bound bound, double limit);
+void rotation_coefficients(Tensor f, Tensor angle, RotationSeries series, bool derivative);
 // Where row `row` of a tensor whose last dimension is dense begins, in elements.
 int64_t row_offset(const Tensor& t, int64_t row);
 

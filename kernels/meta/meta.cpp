@@ -83,6 +83,10 @@ class MetaBackend final : public Backend {
   void do_pack_columns(Tensor, Tensor) override {}
   void do_unpack_columns(Tensor, Tensor) override {}
   void do_inverse_cholesky(Tensor, Tensor) override {}
+  void do_bound_forward(Tensor, Tensor, Bound, double) override {}
+  void do_bound_backward(Tensor, Tensor, Tensor, Bound, double) override {}
+  void do_rotation_coefficients(Tensor, Tensor, RotationSeries, bool) override {}
+  void do_dot_rows(Tensor, Tensor, Tensor, bool) override {}
 };
 
 }  // namespace

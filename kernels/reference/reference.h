@@ -148,6 +148,11 @@ class ReferenceBackend final : public HostBackend {
   void do_pack_columns(Tensor bits, Tensor columns) override;
   void do_unpack_columns(Tensor columns, Tensor bits) override;
   void do_inverse_cholesky(Tensor inverse, Tensor gram) override;
+  void do_bound_forward(Tensor y, Tensor x, Bound bound, double limit) override;
+  void do_bound_backward(Tensor dx, Tensor dy, Tensor x, Bound bound, double limit) override;
+  void do_rotation_coefficients(Tensor f, Tensor angle, RotationSeries series,
+                                bool derivative) override;
+  void do_dot_rows(Tensor y, Tensor a, Tensor b, bool accumulate) override;
 };
 
 }  // namespace strait

@@ -84,7 +84,7 @@ void print_start(const TrainingJob& job, const fs::path& directory) {
   fmt::print("boundaries        {}, {} a step, wire ratio {:.2f}x\n", method_text(c),
              bytes_text(static_cast<double>(b.all())), b.combined().wire_ratio());
   if (c.shards > 1)
-    fmt::print("keys and values   {}, {} a step, wire ratio {:.2f}x\n",
+    fmt::print("keys and values   {}, {}, {} a step, wire ratio {:.2f}x\n", c.context.method,
                name_of(c.context.algorithm),
                bytes_text(static_cast<double>(traffic.context.exchange().all())),
                traffic.context.exchange().wire_ratio());

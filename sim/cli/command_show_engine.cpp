@@ -98,10 +98,11 @@ void print_bytes(const TrainingConfig& config, const record::StepLog& step) {
       config.dtype == DType::bf16 ? "bf16" : "fp32");
   const StepBytes& context = traffic.context;
   if (config.shards > 1)
-    fmt::print("keys and values   {} shards, {}, {}: forward {}, backward {}, wire ratio {:.2f}x\n",
-               config.shards, name_of(config.context.algorithm), name_of(config.context.layout),
-               text(context.forward.payload), text(context.backward.payload),
-               context.exchange().wire_ratio());
+    fmt::print(
+        "keys and values   {}, {} shards, {}, {}: forward {}, backward {}, wire ratio {:.2f}x\n",
+        config.context.method, config.shards, name_of(config.context.algorithm),
+        name_of(config.context.layout), text(context.forward.payload),
+        text(context.backward.payload), context.exchange().wire_ratio());
   if (config.grid().copies() > 1)
     fmt::print("gradients         {} copies of each stage sum them: {} a step\n",
                config.grid().copies(), text(traffic.context.sync() + traffic.data.sync()));

@@ -190,6 +190,41 @@ Enum of_name(const std::string& name, std::initializer_list<Enum> values) {
   throw std::logic_error("the scenario's word \"" + name + "\" has no value in the engine");
 }
 
+void set_keys_and_values(ContextOptions& o, const scenario::KvNoneOptions& none) {
+  o.fold_on_unplug = none.fold_on_unplug;
+}
+void set_keys_and_values(ContextOptions& o, const scenario::KvQuantizeOptions& quantize) {
+  o.baseline.bits = quantize.bits;
+  o.baseline.group = quantize.group;
+  o.baseline.gradients = quantize.gradients;
+}
+void set_keys_and_values(ContextOptions& o, const scenario::KvTopkOptions& topk) {
+  o.baseline.keep = topk.keep;
+  o.baseline.gradients = topk.gradients;
+}
+void set_keys_and_values(ContextOptions& o, const scenario::MosOptions& mos) {
+  MixtureOptions& m = o.mixture;
+  m.scope = mos.scope;
+  m.rho_k = mos.rho_k;
+  m.rho_v = mos.rho_v;
+  m.rank_k = mos.rank_k;
+  m.rank_v = mos.rank_v;
+  m.rank_multiple = mos.rank_multiple;
+  m.rotation = mos.rotation;
+  m.generator_norm = mos.generator_norm;
+  m.theta_clip = mos.theta_clip;
+  m.clip = mos.clip;
+  m.theta_source = mos.theta_source;
+  m.basis_source = mos.basis_source;
+  m.basis_opt = mos.basis_opt;
+  m.basis_lr_mult = mos.basis_lr_mult;
+  m.project_at_start = mos.project_at_start;
+  m.local_block = mos.local_block;
+  m.uncompressed_layers = mos.uncompressed_layers;
+  m.uncompressed_list = mos.uncompressed_list;
+  m.seed = mos.basis_seed;
+}
+
 ContextOptions context_options(const scenario::Scenario& s) {
   const scenario::ContextAttention& a = s.parallel.context_attention;
   using A = ContextAlgorithm;
@@ -202,6 +237,14 @@ ContextOptions context_options(const scenario::Scenario& s) {
   o.keep_gathered_kv = a.keep_gathered_kv;
   o.kv_head_group = a.kv_head_group;
   o.ulysses_degree = a.ulysses_degree;
+  const scenario::ContextCompression& compression = s.compression.context;
+  o.method = std::string(compression.method());
+  std::visit([&](const auto& options) { set_keys_and_values(o, options); }, compression.options);
+  const DType wire = to_dtype(compression.wire.value_or(s.devices.precision)),
+              gradient_wire = to_dtype(compression.gradient_wire);
+  o.mixture.wire = o.baseline.wire = wire;
+  o.mixture.gradient_wire = o.baseline.gradient_wire = gradient_wire;
+  o.baseline.method = o.method == "topk" ? "topk" : "quantize";
   o.wire = {to_dtype(s.compression.context.wire.value_or(s.devices.precision)),
             to_dtype(s.compression.context.gradient_wire)};
   return o;

@@ -64,6 +64,11 @@ inline Kind<std::string> one_word(const std::vector<std::string>& words) {
   return one_of<std::string>(std::move(choices));
 }
 
-Alternative<PipelineCompression> mapl_method();  // tables_mapl.cpp
+// Options of quantisers: 8 or 4 bits, and groups of an even number of neighbours (tables_baselines.cpp).
+Kind<int> eight_or_four();
+Kind<int> even_group();
+
+Alternative<PipelineCompression> mapl_method();                  // tables_mapl.cpp
+std::vector<Alternative<ContextCompression>> context_methods();  // tables_context.cpp
 
 }  // namespace strait::scenario

@@ -277,11 +277,42 @@ struct PipelineCompression {
   std::optional<double> ratio() const;
 };
 
+// Mixtures of subspaces; the words of MixtureOptions (engine/context/mixture_options.h).
+struct MosOptions {
+  std::string scope = "layer";
+  double rho_k = 0.98, rho_v = 0.95;
+  std::optional<int> rank_k, rank_v;
+  int rank_multiple = 1;
+  std::string rotation = "taylor2", generator_norm = "frobenius";
+  double theta_clip = 0.5;
+  std::string clip = "hard", theta_source = "prev_piece";
+  std::string basis_source = "weights", basis_opt = "frozen";
+  double basis_lr_mult = 1;
+  bool project_at_start = false;
+  std::string local_block = "projected", uncompressed_layers = "last";
+  std::vector<int> uncompressed_list;
+  uint64_t basis_seed = 1337;
+};
+
+// Baselines of keys and values (engine/context/key_value_baselines.h).
+struct KvQuantizeOptions {
+  int bits = 8;
+  int group = 128;
+  std::string gradients = "none";
+};
+struct KvTopkOptions {
+  double keep = 0.1;
+  std::string gradients = "none";
+};
+struct KvNoneOptions {
+  bool fold_on_unplug = true;
+};
+
 // What the shards of a sequence send each other.
 struct ContextCompression {
   std::optional<Precision> wire;              // unset: devices.precision
   Precision gradient_wire = Precision::fp32;  // of gradients of keys and values
-  std::variant<NoneOptions> options;
+  std::variant<KvNoneOptions, MosOptions, KvQuantizeOptions, KvTopkOptions> options;
 
   std::string_view method() const;
 };

@@ -18,33 +18,6 @@ void add_size(Alternative<Owner>& a, const std::string& key, std::optional<int> 
       .exactly_one({"ratio", key});
 }
 
-Kind<int> eight_or_four() {
-  Kind<int> kind = integer(4, 8, "8 or 4");
-  kind.info.schema = {{"enum", {8, 4}}};
-  kind.read = [read = kind.read](const Json& json, int& value, Reader& reader) {
-    int bits = 0;
-    if (!read(json, bits, reader)) return false;
-    if (bits != 4 && bits != 8) return reader.wrong_type(json, "8 or 4");
-    value = bits;
-    return true;
-  };
-  return kind;
-}
-
-Kind<int> even_group() {
-  Kind<int> kind = integer(2, 1 << 20, "an even number from 2 to 1048576");
-  kind.info.schema["multipleOf"] = 2;
-  kind.read = [read = kind.read, form = kind.info.form](const Json& json, int& value,
-                                                        Reader& reader) {
-    int group = 0;
-    if (!read(json, group, reader)) return false;
-    if (group % 2 != 0) return reader.wrong_type(json, form);
-    value = group;
-    return true;
-  };
-  return kind;
-}
-
 template <class Owner>
 std::vector<Alternative<Owner>> methods_of() {
   auto none = method_of<Owner, NoneOptions>(
@@ -106,6 +79,33 @@ std::vector<Alternative<Owner>> methods_of() {
 }
 
 }  // namespace
+
+Kind<int> eight_or_four() {
+  Kind<int> kind = integer(4, 8, "8 or 4");
+  kind.info.schema = {{"enum", {8, 4}}};
+  kind.read = [read = kind.read](const Json& json, int& value, Reader& reader) {
+    int bits = 0;
+    if (!read(json, bits, reader)) return false;
+    if (bits != 4 && bits != 8) return reader.wrong_type(json, "8 or 4");
+    value = bits;
+    return true;
+  };
+  return kind;
+}
+
+Kind<int> even_group() {
+  Kind<int> kind = integer(2, 1 << 20, "an even number from 2 to 1048576");
+  kind.info.schema["multipleOf"] = 2;
+  kind.read = [read = kind.read, form = kind.info.form](const Json& json, int& value,
+                                                        Reader& reader) {
+    int group = 0;
+    if (!read(json, group, reader)) return false;
+    if (group % 2 != 0) return reader.wrong_type(json, form);
+    value = group;
+    return true;
+  };
+  return kind;
+}
 
 std::string_view BackwardCompression::method() const {
   constexpr std::string_view names[] = {"none", "cast",        "quantize",

@@ -175,27 +175,6 @@ std::optional<double> PipelineCompression::ratio() const {
       options);
 }
 
-std::string_view ContextCompression::method() const {
-  constexpr std::string_view names[] = {"none"};  // as the variant
-  static_assert(std::size(names) == std::variant_size_v<decltype(options)>);
-  return names[options.index()];
-}
-
-namespace {
-
-std::vector<Alternative<ContextCompression>> context_methods() {
-  auto none = method_of<ContextCompression, NoneOptions>(
-      "none", "Method `none`: keys and values as they are, after RoPE, and their gradients.");
-  add_wire(none);
-  none.table.field("gradient_wire", &ContextCompression::gradient_wire,
-                   one_of<Precision>({{"fp32", Precision::fp32}, {"bf16", Precision::bf16}}),
-                   "Number format of the gradients of keys and values that are sent; they are "
-                   "summed in fp32.");
-  return {none};
-}
-
-}  // namespace
-
 Object<Compression> compression_table() {
   Object<Compression> table("compression", "How messages between ranks are made smaller.");
   std::vector<Alternative<PipelineCompression>> methods =

@@ -32,6 +32,29 @@ TEST(SequenceLayout, Invariant01_PositionsAreABijectionAndOrderHasAnInverse) {
 }
 
 // Section 2: the table.
+// From the first piece to the last, in the order of the sequence, and back.
+TEST(SequenceLayout, NeighboursFollowTheSequence) {
+  for (TokenLayout kind : {TokenLayout::contiguous, TokenLayout::zigzag})
+    for (int shards : {1, 2, 3}) {
+      const SequenceLayout layout(kind, shards, 24);
+      const int64_t tokens = layout.piece_tokens();
+      for (int shard = 0; shard < shards; ++shard)
+        for (int piece = 0; piece < layout.pieces(); ++piece) {
+          const auto first = layout.positions(shard)[static_cast<size_t>(piece * tokens)];
+          for (int step : {1, -1}) {
+            const auto next = layout.neighbour(shard, piece, step);
+            const int64_t there = first + step * tokens;
+            ASSERT_EQ(next.has_value(), there >= 0 && there < 24);
+            if (next) {
+              EXPECT_EQ(layout.positions(next->shard)[static_cast<size_t>(next->piece * tokens)],
+                        there);
+            }
+          }
+        }
+    }
+  EXPECT_THROW(SequenceLayout(TokenLayout::striped, 2, 24).neighbour(0, 0, 1), std::logic_error);
+}
+
 TEST(SequenceLayout, PositionsAreThoseOfTheTable) {
   using ::testing::ElementsAre;
   EXPECT_THAT(SequenceLayout(TokenLayout::contiguous, 2, 8).positions(1), ElementsAre(4, 5, 6, 7));

@@ -51,6 +51,7 @@ class Echo final : public ContextAttention {
     ctx.ops.fill(dpre.k, 1);
     ctx.ops.fill(dpre.v, 2);
   }
+  KeyValueCodec& codec() override { throw std::logic_error("it has none"); }
 };
 
 TEST(HeadExchange, Invariant10_ThereAndBackIsTheIdentityAndReplicasAreSummed) {

@@ -41,6 +41,8 @@ struct ContextCase {
       codec;                                                       // or none
   std::function<std::unique_ptr<ContextLink>(ContextLink&)> wrap;  // of every rank's link
   std::function<int(int rank)> layer_of;                           // where ranks are to disagree
+  // Of every rank, in its thread: when its parameters are there, and when all is done.
+  std::function<void(int rank, Context&, ParameterList&, KeyValueCodec&)> before, after;
 
   ModelShape shape() const {
     ModelShape s{1, 32, heads, kv_heads, head_width, 8, 16, static_cast<int>(tokens), 100, 1e-5};
@@ -156,6 +158,7 @@ class ContextRank {
  public:
   ContextRank(const ContextCase& c, InProcess& hub, MessagePool& pool, int rank, int frames = 1)
       : case_(c),
+        rank_(rank),
         layout_(token_layout(c.options, c.shards, c.tokens)),
         positions_(layout_.positions(rank)),
         ops_(c.backend()),
@@ -203,6 +206,14 @@ class ContextRank {
     put_tokens(case_, result.dv, store_, dv, positions_);
     EXPECT_EQ(scratch_.mark(), 0u) << "scratch is in use after an attention";
   }
+  void begin() {
+    Context ctx{*ops_, scratch_};
+    if (case_.before) case_.before(rank_, ctx, parameters_, attention_->codec());
+  }
+  void end() {
+    Context ctx{*ops_, scratch_};
+    if (case_.after) case_.after(rank_, ctx, parameters_, attention_->codec());
+  }
   record::RankLog log() { return recorder_.take(); }
 
  private:
@@ -229,6 +240,7 @@ class ContextRank {
   }
 
   const ContextCase& case_;
+  int rank_;
   SequenceLayout layout_;
   std::vector<int32_t> positions_;
   std::unique_ptr<Backend> ops_;
@@ -263,8 +275,10 @@ inline ContextResult run_context(const ContextCase& c, const ContextInputs& in,
   MessagePool pool;
   hub.run([&](int index) {
     ContextRank rank(c, hub, pool, index);
+    rank.begin();
     rank.forward(in, result, 0, backward);
     if (backward) rank.backward(in, result, 0);
+    rank.end();
     result.logs[static_cast<size_t>(index)] = rank.log();
   });
   return result;

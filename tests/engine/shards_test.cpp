@@ -223,6 +223,95 @@ TEST(Shards, ComputeWhileKeysAndValuesTravel) {
   }
 }
 
+TrainingConfig mixture(int shards, const std::string& theta, DType dtype = DType::f64) {
+  TrainingConfig c = config(1, shards, 1, dtype);
+  c.context.method = "mos";
+  c.context.mixture.rho_k = 0.75;
+  c.context.mixture.rho_v = 0.5;
+  c.context.mixture.uncompressed_layers = "none";
+  c.context.mixture.theta_source = theta;
+  return c;
+}
+
+// The function does not depend on who computes: with an angle that no piece chooses, any number of shards trains the same model.
+TEST(Shards, MixturesOfSubspacesTrainAsOnOneRank) {
+  for (const char* theta : {"zero", "constant"}) {
+    const Masked data(mixture(1, theta).shape);
+    const Outcome one = run(mixture(1, theta), data);
+    for (const int shards : {2, 4}) {
+      TrainingConfig c = mixture(shards, theta);
+      expect_near(run(c, data), one, kRounding, theta);
+      c.context.algorithm = ContextAlgorithm::allgather;
+      c.context.layout = TokenLayout::contiguous;
+      expect_near(run(c, data), one, kRounding, theta);
+    }
+    EXPECT_GT(std::abs(one.steps[0].loss - run(config(1, 1, 1, DType::f64), data).steps[0].loss),
+              1e-6);
+  }
+}
+
+// M20: a layer that is not compressed works as in plain context parallelism.
+TEST(Shards, M20_UncompressedLayersAreThoseOfPlainAttention) {
+  TrainingConfig c = mixture(2, "prev_piece", DType::f32);
+  c.context.mixture.uncompressed_layers = "list";
+  c.context.mixture.uncompressed_list = {0, 1};
+  const Masked data(c.shape);
+  const Outcome all_plain = run(c, data), plain = run(config(1, 2, 1, DType::f32), data);
+  for (size_t i = 0; i < plain.steps.size(); ++i)
+    EXPECT_EQ(all_plain.steps[i].loss, plain.steps[i].loss);
+}
+
+// Plain, then compressed, then plain again: the basis is made when the method begins, goes through checkpoints, and what is left of it when
+// it ends is a fold (specs/mixture_of_subspaces.md 8, M19).
+TEST(Shards, MixturesBeginAndEndInPhases) {
+  for (const bool causal : {true, false}) {
+    TrainingConfig plain = config(1, 2, 1, DType::f64),
+                   mixed = mixture(2, causal ? "prev_piece" : "zero"), after = plain;
+    for (TrainingConfig* c : {&plain, &mixed, &after}) {
+      c->steps = 6;
+      c->learning_rate.total_steps = 6;
+      c->evaluate_every = 0;
+    }
+    const auto tokens = static_cast<uint64_t>(plain.batch * plain.shape.context);
+    mixed.first_step = 3;
+    mixed.tokens_before = 2 * tokens;
+    after.first_step = 5;
+    after.tokens_before = 4 * tokens;
+    after.learning_rate.peak = 0;  // what the fold leaves is looked at
+    const Masked data(plain.shape);
+    const auto train_phases = [&](const Snapshot* start) {
+      Outcome o;
+      TrainingObserver observer;
+      observer.step = [&](const record::StepLog& s) { o.steps.push_back(s); };
+      observer.checkpoint = [&](const Snapshot& s) { o.snapshots.push_back(s); };
+      observer.checkpoint_every = 1;
+      train({{plain, &data}, {mixed, &data}, {after, &data}}, BackendKind::reference, 2, {start},
+            observer);
+      return o;
+    };
+    const Outcome whole = train_phases(nullptr);
+    ASSERT_EQ(whole.steps.size(), 6U);
+    for (const size_t done : {2U, 3U, 4U}) {
+      const Outcome rest = train_phases(&whole.snapshots.at(done - 1));
+      ASSERT_EQ(rest.steps.size(), 6 - done);
+      for (size_t i = 0; i < rest.steps.size(); ++i)
+        EXPECT_EQ(rest.steps[i].loss, whole.steps[i + done].loss) << done;
+    }
+    if (causal) continue;
+    // M19: at an angle of zero the folded model has the loss that the mixture would have had.
+    TrainingConfig longer = mixed;
+    longer.learning_rate.peak = 0;
+    longer.first_step = 5;
+    longer.tokens_before = 4 * tokens;
+    Outcome o;
+    TrainingObserver observer;
+    observer.step = [&](const record::StepLog& s) { o.steps.push_back(s); };
+    train({{plain, &data}, {mixed, &data}, {longer, &data}}, BackendKind::reference, 2,
+          {&whole.snapshots.at(3)}, observer);
+    EXPECT_NEAR(o.steps.at(0).loss, whole.steps[4].loss, 1e-6);
+  }
+}
+
 TEST(Shards, RefuseWhatDoesNotGoTogether) {
   TrainingConfig c = config(1, 5, 1, DType::f32);
   EXPECT_THROW(validate(c), std::invalid_argument);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/reference/reference.h"
+#include "tests/kernels/angle_cases.h"
 #include "tests/kernels/cases.h"
 #include "tests/kernels/codec_cases.h"
 #include "tests/kernels/step_cases.h"
@@ -251,12 +252,28 @@ inline std::vector<Case> attention_cases() {
 
 inline std::vector<Case> all_cases() {
   std::vector<Case> cases;
-  for (const auto& part :
-       {matmul_cases(), rmsnorm_cases(), rope_cases(), swiglu_cases(), activation_cases(),
-        attention_cases(), row_cases(), cross_entropy_cases(), elementwise_cases(),
-        reduction_cases(), adamw_cases(), combine_cases(), normalise_cases(), momentum_cases(),
-        vq_search_cases(), vq_codebook_cases(), quantization_cases(), entry_cases(),
-        inverse_cholesky_cases()})
+  for (const auto& part : {matmul_cases(),
+                           rmsnorm_cases(),
+                           rope_cases(),
+                           swiglu_cases(),
+                           activation_cases(),
+                           attention_cases(),
+                           row_cases(),
+                           cross_entropy_cases(),
+                           elementwise_cases(),
+                           reduction_cases(),
+                           adamw_cases(),
+                           combine_cases(),
+                           normalise_cases(),
+                           momentum_cases(),
+                           vq_search_cases(),
+                           vq_codebook_cases(),
+                           quantization_cases(),
+                           entry_cases(),
+                           inverse_cholesky_cases(),
+                           bound_cases(),
+                           rotation_cases(),
+                           dot_cases()})
     cases.insert(cases.end(), part.begin(), part.end());
   return cases;
 }

@@ -166,6 +166,32 @@ TEST_F(Contract, OfActivations) {
                  "activation_backward", "dx shares memory with x");
 }
 
+TEST_F(Contract, OfAngles) {
+  const Tensor x = f32({4}), f = f32({4, 3});
+  expect_refused([&] { ops_->bound_forward(f32({3}), x, Bound::hard, 1); }, "bound_forward",
+                 "x is f32 (4)");
+  expect_refused([&] { ops_->bound_forward(f32({4}), x, Bound::hard, 0); }, "bound_forward",
+                 "limit is 0");
+  expect_refused([&] { ops_->bound_backward(x, f32({4}), x, Bound::tanh, 1); }, "bound_backward",
+                 "dx shares memory with x");
+  expect_refused([&] { ops_->bound_backward(x, x, f32({4}), Bound::tanh, -1); }, "bound_backward",
+                 "limit is -1");
+  expect_refused([&] { ops_->rotation_coefficients(f, f32({3}), RotationSeries::powers, false); },
+                 "rotation_coefficients", "angle is f32 (3)");
+  expect_refused(
+      [&] {
+        ops_->rotation_coefficients(f32({4, 2}), x, RotationSeries::plane, false);
+      },
+      "rotation_coefficients", "a rotation in a plane has 3");
+  expect_refused(
+      [&] {
+        ops_->dot_rows(f32({3}), f, f32({4, 3}), false);
+      },
+      "dot_rows", "y is f32 (3)");
+  expect_refused([&] { ops_->dot_rows(x, f, f32({4, 2}), false); }, "dot_rows", "b is f32 (4, 2)");
+  expect_refused([&] { ops_->dot_rows(x, f, i32({4, 3}), false); }, "dot_rows", "b is i32");
+}
+
 TEST_F(Contract, OfAttention) {
   const Tensor q = f32({1, 5, 4, 8}), k = f32({1, 6, 2, 8}), v = f32({1, 6, 2, 8}),
                o = f32({1, 5, 4, 8}), lse = f32({1, 4, 5});

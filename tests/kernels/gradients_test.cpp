@@ -82,6 +82,33 @@ TEST_F(Gradient, OfActivationsIsTheirBackward) {
   }
 }
 
+TEST_F(Gradient, OfABoundIsItsBackward) {
+  constexpr int64_t N = 40;
+  for (const Bound bound : {Bound::hard, Bound::tanh}) {
+    Values x = random(N, 1), dy = random(N), y(N), gradient(N);
+    ops_.bound_backward(f64(gradient, {N}), f64(dy, {N}), f64(x, {N}), bound, 0.5);
+    expect_gradient("x", x, gradient, [&] {
+      ops_.bound_forward(f64(y, {N}), f64(x, {N}), bound, 0.5);
+      return dot(dy, y);
+    });
+  }
+}
+
+TEST_F(Gradient, OfRotationCoefficientsIsTheirDerivative) {
+  constexpr int64_t N = 7;
+  for (const RotationSeries series : {RotationSeries::powers, RotationSeries::plane}) {
+    const int64_t J = series == RotationSeries::plane ? 3 : 6;
+    const auto count = static_cast<size_t>(N * J);
+    Values angle = random(N), df = random(N * J), f(count), slope(count), gradient(N);
+    ops_.rotation_coefficients(f64(slope, {N, J}), f64(angle, {N}), series, true);
+    ops_.dot_rows(f64(gradient, {N}), f64(slope, {N, J}), f64(df, {N, J}), false);
+    expect_gradient("angle", angle, gradient, [&] {
+      ops_.rotation_coefficients(f64(f, {N, J}), f64(angle, {N}), series, false);
+      return dot(df, f);
+    });
+  }
+}
+
 TEST_F(Gradient, OfRopeIsTheInverseRotation) {
   constexpr int64_t B = 2, T = 3, H = 2, Dh = 6, n = B * T * H * Dh;
   Values x = random(n), dy = random(n), table;

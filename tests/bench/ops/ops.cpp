@@ -392,6 +392,25 @@ void add_flat(int64_t n) {
     const Tensor out = o.zeros({1}, DType::f32), x = o.random({n}, t);
     return [=](Backend& ops) { ops.sum_squares(out, x); };
   });
+  add(fmt::format("dot_rows N=4 C={}", n / 4), [=](Operands& o, DType t) -> Run {
+    const Tensor y = o.zeros({4}, DType::f32), a = o.random({4, n / 4}, t),
+                 b = o.random({4, n / 4}, DType::f32);
+    return [=](Backend& ops) { ops.dot_rows(y, a, b, false); };
+  });
+  add("bound_forward n=16", [=](Operands& o, DType) -> Run {
+    const Tensor x = o.random({16}, DType::f32);
+    return [=](Backend& ops) { ops.bound_forward(x, x, strait::Bound::hard, 0.5); };
+  });
+  add("bound_backward n=16", [=](Operands& o, DType) -> Run {
+    const Tensor d = o.random({16}, DType::f32), x = o.random({16}, DType::f32);
+    return [=](Backend& ops) { ops.bound_backward(d, d, x, strait::Bound::hard, 0.5); };
+  });
+  add("rotation_coefficients N=16 J=3", [=](Operands& o, DType) -> Run {
+    const Tensor f = o.zeros({16, 3}, DType::f32), x = o.random({16}, DType::f32);
+    return [=](Backend& ops) {
+      ops.rotation_coefficients(f, x, strait::RotationSeries::powers, false);
+    };
+  });
   add("add_statistics n=1", [=](Operands& o, DType) -> Run {
     const Tensor y = o.zeros({1}, DType::f64), x = o.zeros({1}, DType::f64);
     return [=](Backend& ops) { ops.add_statistics(y, x, y); };

@@ -1,0 +1,91 @@
+// Keys, or values, of one layer in a mixture of subspaces (specs/mixture_of_subspaces.md 2 and 3): from Z (tokens, w) before RoPE to coordinates
+// C (tokens, r) and an angle theta a piece and sequence, back to Zhat, and the gradients of both. mixture_of_subspaces.h joins two of these.
+//
+//   zbar = mean of Z over the piece;  t = psi^T zbar + b;  theta = clip(t);  U = U(theta) (rotation_family.h)
+//   C = Z U;  Zhat = C U^T
+//
+//   everybody   dC += dZhat U;  dtheta += <dZhat U', C>                              U' = dU/dtheta
+//   owner       dtheta += <dC, Z U'>;  dt = dtheta clip'(t);  dpsi += zbar dt;  db += dt
+//               dZ = dC U^T + 1/n 1 (psi dt)^T
+//
+// Groups g < G of key heads have a subspace each: w = Hkv Dh / G columns of Z. Shapes: C (G,B,tokens,r); t, theta (G,B) S; zbar (G,B,w) S.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "engine/context/key_value_codec.h"
+#include "engine/context/mixture_options.h"
+#include "engine/context/rotation_family.h"
+
+namespace strait {
+
+class SubspaceSide {
+ public:
+  // `name`: of its parameters and states, "model.layers.3.self_attn.mixture.k.". Declares them.
+  SubspaceSide(const MixtureOptions& options, const MixtureSizes& sizes, int64_t rank,
+               const std::string& name, ParameterList& parameters);
+
+  // What the owner keeps of a piece from forward to backward.
+  struct Saved {
+    Tensor t, zbar;  // zbar: where the head reads it
+    Tensor head;     // what the head made of zbar: t of this piece, or of the next one
+    Tensor turned;   // (G,B,tokens,r) T: Z U'
+    Tensor z;        // stiefel: Z
+    Tensor dt, dhead;
+  };
+  int64_t rank() const { return r_; }
+  int64_t groups() const { return groups_; }
+  bool reads_pieces() const { return psi_ != nullptr; }  // theta is a function of Z
+  bool learns() const { return bias_ != nullptr; }       // theta has a gradient
+
+  // Owner, forward. z (B,tokens,Hkv,Dh) T, strided in all but the last two. `key`: of this piece, for random angles. First saved.head of
+  // every piece, then saved.t of each is there (it is saved.head itself, but where it comes from another piece), then compress().
+  void summarise(Context& ctx, Arena& keep, Saved& saved, const Tensor& z, bool training,
+                 const std::string& key) const;
+  // c on the wire, theta (G,B) S.
+  void compress(Context& ctx, Arena& keep, Saved& saved, const Tensor& c, const Tensor& theta,
+                const Tensor& z, bool training) const;
+  // Everybody. zhat, dzhat (B,tokens,Hkv,Dh), contiguous; zhat T, dzhat S; dc, dtheta S are sums.
+  void expand(Context& ctx, const Tensor& zhat, const Tensor& c, const Tensor& theta) const;
+  void expand_backward(Context& ctx, const Tensor& dc, const Tensor& dtheta, const Tensor& dzhat,
+                       const Tensor& c, const Tensor& theta, bool accumulate) const;
+  // Owner, backward, from the sums: saved.dt of every piece, then saved.dhead is there, then dz (B,tokens,Hkv,Dh) S, contiguous.
+  void angle_gradient(Context& ctx, Saved& saved, const Tensor& dc, const Tensor& dtheta) const;
+  void compress_backward(Context& ctx, const Saved& saved, const Tensor& dz,
+                         const Tensor& dc) const;
+
+  void calibrate(Context& ctx, const Tensor& z) const;
+  // `rows` (G w, C): of the stacked projection that make Z; host.
+  void begin(Context& ctx, ControlLink& link, const std::vector<double>& rows,
+             int64_t columns) const;
+  void end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end) const;
+  // Of z (B,tokens,Hkv,Dh) T as one piece: "captured" ||Z Ubar||^2 / ||Z||^2; "angle" the largest |theta| that the head makes of it; "clipped" the
+  // share of its angles at the limit. `z_name` in front. Waits for the device.
+  Diagnosis diagnose(Context& ctx, const Tensor& z, const std::string& z_name) const;
+  std::vector<double> frames(Context& ctx) const;  // (G, J, w r) on the host
+
+ private:
+  // U, or U', for all groups and sequences: (G,B,w,r), or (G,1,w,r) where they are the same for all; T, in scratch.
+  Tensor bases(Context& ctx, const Tensor& theta, bool derivative) const;
+  Tensor columns_of(const Tensor& z, int64_t g, int64_t b) const;  // (tokens, w)
+  Tensor head_weight(Context& ctx, int64_t g) const;               // psi (1,w) S
+  Tensor in_t(Context& ctx, const Tensor& x) const;                // itself, or rounded in scratch
+  void constant_head(Context& ctx, const Tensor& head, bool accumulate) const;
+  std::vector<double> basis_of(Context& ctx, const std::vector<double>& rows, int64_t columns,
+                               int64_t g) const;
+
+  DType t_, s_;
+  int64_t groups_, w_, r_, terms_ = 1;
+  std::string name_, source_, basis_source_;
+  RotationFamily family_;
+  Bound bound_;
+  double limit_, basis_lr_mult_;
+  uint64_t seed_;
+  Parameter *psi_ = nullptr, *bias_ = nullptr;
+  Buffer* frames_ = nullptr;          // (G, J, w r) S
+  Buffer* basis_gradient_ = nullptr;  // (G, w, r) S; stiefel
+  Buffer* gram_ = nullptr;            // (G, w, w) S; basis_source activations
+};
+
+}  // namespace strait
