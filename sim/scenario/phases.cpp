@@ -7,9 +7,9 @@
 namespace strait::scenario {
 
 const std::vector<std::string>& phase_paths() {
-  static const std::vector<std::string> paths = {"model.context", "training.batch",
+  static const std::vector<std::string> paths = {"model.context",         "training.batch",
                                                  "training.microbatches", "training.optimizer",
-                                                 "compression.pipeline"};
+                                                 "compression.pipeline",  "compression.context"};
   return paths;
 }
 
