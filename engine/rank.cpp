@@ -27,6 +27,10 @@ int64_t sequences_before(const TrainingConfig& config) {
   return static_cast<int64_t>((config.tokens_before + context - 1) / context);
 }
 
+std::string mixture_prefix(int layer) {
+  return fmt::format("model.layers.{}{}", layer, kMixtureStates);
+}
+
 SequenceLayout layout_of(const TrainingConfig& config) {
   return token_layout(config.exchanges() ? config.context : ContextOptions{}, config.shards,
                       config.shape.context);
@@ -435,12 +439,32 @@ std::vector<ParameterState> Rank::save() {
 }
 
 void Rank::begin() {
-  if (begun_ || positions_.data == nullptr) return;
+  if (positions_.data == nullptr) return;
   recorder_.pause(true);
   BoundaryLink copies(*this, rank_);
-  stage_->begin(context_, copies);
+  stage_->begin(context_, copies, begun_);
   recorder_.pause(false);
-  begun_ = true;
+}
+
+// Layers for which `snapshot` has a basis that was made as this training would make it.
+void Rank::find_begun(const Snapshot& snapshot) {
+  begun_.clear();
+  for (int layer = layers_.first; layer < layers_.first + layers_.count; ++layer) {
+    const std::string prefix = mixture_prefix(layer);
+    bool states = false, found = true;
+    for (const Buffer& b : parameters_.buffers()) {
+      if (!b.saved || !b.name.starts_with(prefix)) continue;
+      states = true;
+      const ParameterState* state = snapshot.find(b.name);
+      found = found && state != nullptr && state->shape == b.shape;
+      if (!found || !b.name.ends_with(".family")) continue;
+      std::vector<double> own(1), stored(1);
+      b.init(own);
+      std::memcpy(stored.data(), state->master.data(), sizeof(double));
+      found = own == stored;
+    }
+    if (states && found) begun_.insert(layer);
+  }
 }
 
 void Rank::load(const Snapshot& snapshot, bool moments) {
@@ -460,19 +484,22 @@ void Rank::load(const Snapshot& snapshot, bool moments) {
             std::any_of(buffers.begin(), buffers.end(),
                         [&](const Buffer& b) { return name_of_copy(b, copy) == name; }));
   };
+  find_begun(snapshot);
+  // States of a basis that is made anew begin afresh, and so does what reads it where its size has changed.
+  const auto stays_behind = [&](const std::string& name) {
+    if (!of_keys_and_values(name)) return of_boundary(name) && !same_boundaries;
+    for (const int layer : begun_)
+      if (name.starts_with(mixture_prefix(layer))) return false;
+    const auto p = std::find_if(parameters_.parameters().begin(), parameters_.parameters().end(),
+                                [&](const Parameter& own) { return own.name == name; });
+    const ParameterState* state = snapshot.find(name);
+    return p == parameters_.parameters().end() || state == nullptr || !(state->shape == p->shape);
+  };
   load_parameters(
       ops_, parameters_, copy,
-      [&](const std::string& name) {
-        return of_boundary(name) && !same_boundaries ? std::nullopt : source(name);
-      },
+      [&](const std::string& name) { return stays_behind(name) ? std::nullopt : source(name); },
       moments,
       [&](const std::string& name) { return of_keys_and_values(name) || of_boundary(name); });
-  // A basis that came along is gone on with.
-  begun_ = std::all_of(buffers.begin(), buffers.end(), [&](const Buffer& b) {
-    if (!b.saved || !of_keys_and_values(b.name)) return true;
-    const ParameterState* state = snapshot.find(b.name);
-    return state != nullptr && state->shape == b.shape;
-  });
 }
 
 uint64_t Rank::shared_state_hash() {

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -62,6 +63,7 @@ class Rank {
   void backward(Frame& frame, int microbatch);
   void diagnose(Codec& codec, int boundary, Frame& frame, Tensor x, bool gradient);
   void sum_gradients();
+  void find_begun(const Snapshot& snapshot);
   void begin_synchronise();
   void end_synchronise(int64_t step);
   void reduce_gradients();
@@ -87,7 +89,7 @@ class Rank {
   LayerRange layers_;
   std::unique_ptr<ContextLink> shard_link_;  // to the other shards of this stage and replica
   std::unique_ptr<Stage> stage_;
-  bool begun_ = false;
+  std::set<int> begun_;     // layers whose keys and values have the state of their method
   bool takes_ids_ = false;  // this stage reads the tokens from the data
   std::unique_ptr<Codec> before_,
       after_;  // of the boundaries towards the previous and the next stage

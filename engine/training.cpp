@@ -21,6 +21,11 @@ void validate_context(const TrainingConfig& c) {
       if (text.starts_with(option))
         throw std::invalid_argument("/compression/context/" +
                                     text.replace(0, std::string_view(option).size(), pointer));
+    for (const std::string prefix : {"mixture of subspaces, ", "keys and values, "})
+      if (text.starts_with(prefix))
+        throw std::invalid_argument("/compression/context/" + text.substr(prefix.size()));
+    for (const char* option : {"method:", "basis_source:"})
+      if (text.starts_with(option)) throw std::invalid_argument("/compression/context/" + text);
     throw std::invalid_argument("/parallel/context_attention/" + text);
   }
 }

@@ -47,8 +47,8 @@ class MixtureOfSubspaces final : public KeyValueCodec {
     shard_ = link.shard();
     link.codec(Phase::encode, [&] {
       for (const OwnPiece& own : pieces) {
-        const std::string key = fmt::format("{}.{}.{}.{}", frame.step, frame.microbatch,
-                                            own.piece.shard, own.piece.index);
+        const std::string key = fmt::format("{}.{}.{}.{}.{}", frame.copy, frame.step,
+                                            frame.microbatch, own.piece.shard, own.piece.index);
         for (size_t z = 0; z < 2; ++z)
           sides_[z].summarise(ctx, keep(ctx, frame), of(saved, own.piece).sides[z],
                               z == 0 ? own.pre.k : own.pre.v, frame.training, key);

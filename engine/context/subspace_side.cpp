@@ -66,6 +66,13 @@ SubspaceSide::SubspaceSide(const MixtureOptions& o, const MixtureSizes& sizes, i
     bias_ =
         parameters.declare(name + "theta_proj.bias", {groups_}, ParameterGroup::vector, zeros());
   frames_ = parameters.declare_state(name + "frames", {groups_, terms_, w_ * r_}, s_, zeros());
+  // What the frames were made of: frames of another kind may have the same shape (Rank::load).
+  const double made_of = static_cast<double>(
+      hash_name(fmt::format("{} {} {} {} {} {} {}", o.scope, o.rotation, o.generator_norm,
+                            o.basis_source, o.seed, o.project_at_start, r_)) >>
+      11);
+  parameters.declare_state(name + "family", {1}, DType::f64,
+                           [made_of](std::vector<double>& v) { v[0] = made_of; });
   if (o.basis_opt == "stiefel")
     basis_gradient_ = parameters.declare_sum(name + "basis_gradient", {groups_, w_, r_}, s_);
   if (o.basis_source == "activations")

@@ -79,8 +79,10 @@ void Stage::after_update(Context& ctx, int64_t step) {
   for (auto& block : blocks_) block->after_update(ctx, step);
 }
 
-void Stage::begin(Context& ctx, ControlLink& link) {
-  for (auto& block : blocks_) block->begin(ctx, link);
+void Stage::begin(Context& ctx, ControlLink& link, const std::set<int>& begun) {
+  int layer = options_.layers.first;
+  for (auto& block : blocks_)
+    if (!begun.contains(layer++)) block->begin(ctx, link);
 }
 
 void Stage::end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end) {

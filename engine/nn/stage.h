@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "engine/codec/method.h"
@@ -43,7 +44,8 @@ class Stage {
   void before_update(Context& ctx);
   void after_update(Context& ctx, int64_t step);
   // The codecs of keys and values: before the first step with them, and at the end of each (Block).
-  void begin(Context& ctx, ControlLink& link);
+  // begin(): of the layers (global indices) that are not in `begun`.
+  void begin(Context& ctx, ControlLink& link, const std::set<int>& begun);
   void end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end);
   // (N, V) T of the last forward's output, for tests.
   void logits(Context& ctx, Frame& frame, Tensor logits, Tensor y) {

@@ -190,7 +190,8 @@ Object<Compression> compression_table() {
              "Keys and values that travel between the shards of a sequence, and their gradients.",
              {.absent = "method `none`"})
       .present_if([](const Compression& c) {
-        return c.context.method() != "none" || c.context.wire ||
+        const auto* none = std::get_if<KvNoneOptions>(&c.context.options);
+        return none == nullptr || !none->fold_on_unplug || c.context.wire ||
                c.context.gradient_wire != Precision::fp32;
       })
       .field("match", &Compression::match,

@@ -33,10 +33,9 @@ void add_subspaces(Alternative<ContextCompression>& mos) {
              "The ranks are multiples of this.")
       .field("scope", option(&O::scope), one_word({"layer", "per_head"}),
              "One subspace for all key heads of a layer, or one for each.")
-      .field("basis_source", option(&O::basis_source),
-             one_word({"weights", "activations", "random"}),
+      .field("basis_source", option(&O::basis_source), one_word({"weights", "random"}),
              "Where the frozen basis comes from when training with the method begins: principal "
-             "directions of the projections' weights or of keys and values, or at random.")
+             "directions of the projections' weights, or at random.")
       .field(
           "basis_opt", option(&O::basis_opt), one_word({"frozen", "stiefel"}),
           "`stiefel`: the basis itself is trained on the Stiefel manifold (with rotation `none`).")

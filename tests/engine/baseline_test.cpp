@@ -31,9 +31,9 @@ struct Boundary {
       lists.push_back(std::make_unique<ParameterList>(dtype));
       codecs.push_back(m->make_codec({config.shape, config.seed, *lists.back(), pool}, 0, end));
       lists.back()->allocate(*ops);
-      memory.push_back(ops->allocate(1 << 20));
       frames.emplace_back();
       if (end == BoundaryEnd::sender) frames.back().ids = tokens();
+      memory.push_back(ops->allocate(1 << 20));
       frames.back().arena = Arena(memory.back()->data(), 1 << 20, "frame");
       frames.back().step = 1;
       frames.back().loss_scale = 1e-4;

@@ -312,9 +312,51 @@ TEST(Shards, MixturesBeginAndEndInPhases) {
   }
 }
 
+// A phase makes anew the bases that it would make otherwise, layer by layer, whatever the grid; the others go on.
+TEST(Shards, PhasesOfMixturesMakeAnewWhatTheyChange) {
+  const auto losses = [](int pipeline, const std::function<void(MixtureOptions&)>& change) {
+    TrainingConfig first = mixture(2, "prev_piece"), second = first;
+    first.context.mixture.uncompressed_layers = second.context.mixture.uncompressed_layers = "last";
+    for (TrainingConfig* c : {&first, &second}) {
+      c->pipeline = pipeline;
+      c->steps = 4;
+      c->evaluate_every = 0;
+    }
+    second.first_step = 3;
+    second.tokens_before = static_cast<uint64_t>(2 * first.batch * first.shape.context);
+    change(second.context.mixture);
+    const Masked data(first.shape);
+    std::vector<double> found;
+    TrainingObserver observer;
+    observer.step = [&](const record::StepLog& s) { found.push_back(s.loss); };
+    train({{first, &data}, {second, &data}}, BackendKind::reference, 2, {}, observer);
+    return found;
+  };
+  const auto same = losses(1, [](MixtureOptions&) {});
+  for (const auto& [what, change] : std::map<std::string, std::function<void(MixtureOptions&)>>{
+           {"rotation", [](MixtureOptions& o) { o.rotation = "plane"; }},
+           {"seed", [](MixtureOptions& o) { o.basis_source = "random", o.seed = 5; }},
+           {"scope", [](MixtureOptions& o) { o.scope = "per_head"; }},
+           {"layers", [](MixtureOptions& o) { o.uncompressed_layers = "none"; }}}) {
+    const auto one = losses(1, change), two = losses(2, change);
+    ASSERT_EQ(one.size(), 4U) << what;
+    EXPECT_EQ(one[1], same[1]) << what;
+    EXPECT_GT(std::abs(one[3] - same[3]), 1e-9) << what;
+    for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(two[i], one[i], kRounding) << what;
+  }
+}
+
 TEST(Shards, RefuseWhatDoesNotGoTogether) {
   TrainingConfig c = config(1, 5, 1, DType::f32);
   EXPECT_THROW(validate(c), std::invalid_argument);
+  c = mixture(4, "prev_piece", DType::f32);
+  c.context.layout = TokenLayout::striped;
+  try {
+    validate(c);
+    FAIL();
+  } catch (const std::invalid_argument& e) {
+    EXPECT_EQ(std::string(e.what()).find("/compression/context/theta_source: "), 0U) << e.what();
+  }
   c = config(1, 4, 1, DType::f32);
   c.context.kv_head_group = 3;
   try {
