@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cstring>
 #include <numeric>
 #include <stdexcept>
 #include <utility>
@@ -24,33 +23,6 @@ std::optional<std::string> renamed(const std::string& name, std::string_view fro
 }
 
 bool is_embedding(const std::string& name) { return name.starts_with("model.embed_tokens."); }
-
-Values values_of(const std::vector<std::byte>& bytes, DType dtype) {
-  Values values(bytes.size() / size_of(dtype));
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (dtype == DType::f64) {
-      std::memcpy(&values[i], bytes.data() + i * sizeof(double), sizeof(double));
-    } else {
-      float f = 0;
-      std::memcpy(&f, bytes.data() + i * sizeof(float), sizeof(float));
-      values[i] = static_cast<double>(f);
-    }
-  }
-  return values;
-}
-
-std::vector<std::byte> bytes_of(const Values& values, DType dtype) {
-  std::vector<std::byte> bytes(values.size() * size_of(dtype));
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (dtype == DType::f64) {
-      std::memcpy(bytes.data() + i * sizeof(double), &values[i], sizeof(double));
-    } else {
-      const auto f = static_cast<float>(values[i]);
-      std::memcpy(bytes.data() + i * sizeof(float), &f, sizeof(float));
-    }
-  }
-  return bytes;
-}
 
 Values transposed(const Values& x, int64_t rows) {
   const int64_t columns = static_cast<int64_t>(x.size()) / rows;

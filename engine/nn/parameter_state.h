@@ -21,6 +21,10 @@ struct ParameterState {
   std::vector<std::byte> master, m, v;
 };
 
+// The numbers of one of these byte arrays, f32 or f64, and back; to f32 they are rounded to nearest.
+std::vector<double> values_of(const std::vector<std::byte>& bytes, DType dtype);
+std::vector<std::byte> bytes_of(const std::vector<double>& values, DType dtype);
+
 // The parameter of a name, or nullopt where there is none.
 using ParameterSource = std::function<std::optional<ParameterState>(const std::string& name)>;
 

@@ -245,8 +245,7 @@ ContextOptions context_options(const scenario::Scenario& s) {
   o.mixture.wire = o.baseline.wire = wire;
   o.mixture.gradient_wire = o.baseline.gradient_wire = gradient_wire;
   o.baseline.method = o.method == "topk" ? "topk" : "quantize";
-  o.wire = {to_dtype(s.compression.context.wire.value_or(s.devices.precision)),
-            to_dtype(s.compression.context.gradient_wire)};
+  o.wire = {wire, gradient_wire};
   return o;
 }
 
