@@ -8,7 +8,7 @@
 #include <limits>
 #include <stdexcept>
 
-#include "engine/context/unplug.h"
+#include "engine/rank_links.h"
 
 namespace strait {
 namespace {
@@ -18,17 +18,13 @@ using record::MessageKind;
 using record::Phase;
 using Segment = RankRecorder::Segment;
 
-// Purposes of control messages; those of codecs count from kCodec.
-constexpr int32_t kClipNorm = 1, kHandshake = 2, kGradients = 3, kCopies = 4, kCodec = 16;
+// Purposes of control messages of its own; more: rank_links.cpp.
+constexpr int32_t kClipNorm = 1, kHandshake = 2;
 
 // Where this phase begins in the stream of its samples: after as many as the tokens of the phases before would make.
 int64_t sequences_before(const TrainingConfig& config) {
   const auto context = static_cast<uint64_t>(config.shape.context);
   return static_cast<int64_t>((config.tokens_before + context - 1) / context);
-}
-
-std::string mixture_prefix(int layer) {
-  return fmt::format("model.layers.{}{}", layer, kMixtureStates);
 }
 
 SequenceLayout layout_of(const TrainingConfig& config) {
@@ -38,32 +34,7 @@ SequenceLayout layout_of(const TrainingConfig& config) {
 
 }  // namespace
 
-// Attention talks to the other shards in the middle of what a stage computes.
-class Rank::ShardLink final : public ContextLink {
- public:
-  explicit ShardLink(Rank& rank) : rank_(rank) {}
-  int shard() const override { return rank_.grid_.shard(rank_.rank_); }
-  int shards() const override { return rank_.grid_.context; }
-  void send(int shard, const Tag& tag, Message message) override {
-    rank_.recorder_.between(
-        [&] { rank_.communicator_.send(rank_of(shard), tag, std::move(message)); });
-  }
-  Message receive(int shard, const Tag& tag) override {
-    return rank_.recorder_.between(
-        [&] { return rank_.communicator_.receive(rank_of(shard), tag); });
-  }
-  MessagePool& pool() override { return rank_.pool_; }
-  void codec(Phase phase, const std::function<void()>& work) override {
-    rank_.recorder_.aside(Category::codec, phase, work);
-  }
-
- private:
-  int rank_of(int shard) const {
-    return rank_.grid_.rank(rank_.stage_index_, shard, rank_.replica_);
-  }
-
-  Rank& rank_;
-};
+RankPlace Rank::place() { return {config_, grid_, rank_, recorder_, communicator_, pool_, ops_}; }
 
 Rank::Rank(const TrainingConfig& config, int rank, Backend& backend, RankRecorder& recorder,
            Communicator& communicator, MessagePool& pool, const BatchSource* data,
@@ -89,7 +60,7 @@ Rank::Rank(const TrainingConfig& config, int rank, Backend& backend, RankRecorde
       split_layers(config.shape.layers, config.pipeline, config.layers_per_stage);
   layers_ = ranges.at(static_cast<size_t>(stage_index_));
   const MethodContext c{config.shape, config.seed, parameters_, pool, config.pipeline - 1};
-  shard_link_ = std::make_unique<ShardLink>(*this);
+  shard_link_ = std::make_unique<ShardLink>(place());
   stage_ = std::make_unique<Stage>(
       StageOptions{config.shape, layers_, first(), last(), constrained_layers(config),
                    frames_needed(schedule_, stage_index_), config.head_chunk_rows, config.dtype,
@@ -185,53 +156,19 @@ void Rank::handshake() {
   recorder_.pause(false);
 }
 
-// The control traffic of one boundary with the rank `other`.
-class Rank::BoundaryLink final : public ControlLink {
- public:
-  BoundaryLink(Rank& rank, int other) : rank_(rank), other_(other) {}
-  void send(int32_t purpose, Message message) override {
-    rank_.communicator_.send(other_, tag(purpose), std::move(message));
-  }
-  Message receive(int32_t purpose) override {
-    return rank_.communicator_.receive(other_, tag(purpose));
-  }
-  void compute(const std::function<void()>& work) override {
-    Segment segment(rank_.recorder_, Category::codec, Phase::synchronise, -1);
-    work();
-  }
-  void sum_over_copies(Tensor value) override {
-    if (rank_.grid_.copies() > 1)
-      rank_.communicator_.all_reduce_ring(value, rank_.grid_.copies_of(rank_.stage_index_), kCopies,
-                                          false, rank_.pool_, rank_.ops_);
-  }
-
- private:
-  static Tag tag(int32_t purpose) { return {MessageKind::sync, -1, kCodec + purpose}; }
-
-  Rank& rank_;
-  int other_;
-};
-
-// Every copy has seen other tokens, and all are to take the same step.
-void Rank::sum_gradients() {
-  if (grid_.copies() > 1)
-    communicator_.all_reduce_ring(parameters_.flat_grad(), grid_.copies_of(stage_index_),
-                                  kGradients, true, pool_, ops_);
-}
-
 void Rank::begin_synchronise() {
-  BoundaryLink next(*this, rank_ + 1), previous(*this, rank_ - 1);
+  BoundaryLink next(place(), rank_ + 1), previous(place(), rank_ - 1);
   if (after_) after_->begin_synchronise(context_, next);
   if (before_) before_->begin_synchronise(context_, previous);
 }
 
 void Rank::end_synchronise(int64_t step) {
-  BoundaryLink next(*this, rank_ + 1), previous(*this, rank_ - 1);
+  BoundaryLink next(place(), rank_ + 1), previous(place(), rank_ - 1);
   const StepEnd end{
       step, config_.optimizer.learning_rate(ParameterGroup::matrix, config_.learning_rate, step)};
   if (after_) after_->end_synchronise(context_, next, end);
   if (before_) before_->end_synchronise(context_, previous, end);
-  BoundaryLink copies(*this, rank_);  // keys and values have no other end
+  BoundaryLink copies(place(), rank_);  // keys and values have no other end
   stage_->end_synchronise(context_, copies, end);
 }
 
@@ -379,7 +316,7 @@ double Rank::sum_of_losses(int count) {
   return sum;
 }
 
-RankStep Rank::train(int64_t step) {
+RankStep Rank::train(int64_t step, bool ends_phase) {
   recorder_.begin_step();
   diagnosing_ = config_.diagnose_every > 0 && step % config_.diagnose_every == 0 ? step : 0;
   diagnostics_.clear();
@@ -397,17 +334,20 @@ RankStep Rank::train(int64_t step) {
       frame.training = true;
       frame.step = step;
       frame.microbatch = action.microbatch;
-      frame.loss_scale = 1.0 / (static_cast<double>(config_.batch) * config_.shape.context);
+      // Of a mean over the tokens that one step is taken for: all, or this copy's.
+      frame.loss_scale = (config_.copies_differ() ? grid_.copies() : 1) /
+                         (static_cast<double>(config_.batch) * config_.shape.context);
       forward(frame, action.microbatch, first_sequence + action.microbatch * config_.sequences());
     } else {
       backward(frames_[static_cast<size_t>(slot)], action.microbatch);
       free.push_back(slot);
     }
   }
-  sum_gradients();
+  sum_gradients(place(), parameters_.flat_grad());
   begin_synchronise();
   reduce_gradients();
   update(step);
+  average_parameters(place(), parameters_, step, ends_phase);
   end_synchronise(step);
   // Only now, with everything asked for, does the host wait for a device.
   RankStep result;
@@ -432,88 +372,6 @@ double Rank::evaluate() {
   }
   recorder_.pause(false);
   return sum_of_losses(config_.evaluate_batches);
-}
-
-std::vector<ParameterState> Rank::save() {
-  return save_parameters(ops_, parameters_, rank_ / grid_.pipeline);
-}
-
-void Rank::begin() {
-  if (positions_.data == nullptr) return;
-  recorder_.pause(true);
-  BoundaryLink copies(*this, rank_);
-  stage_->begin(context_, copies, begun_);
-  recorder_.pause(false);
-}
-
-// Layers for which `snapshot` has a basis that was made as this training would make it.
-void Rank::find_begun(const Snapshot& snapshot) {
-  begun_.clear();
-  for (int layer = layers_.first; layer < layers_.first + layers_.count; ++layer) {
-    const std::string prefix = mixture_prefix(layer);
-    bool states = false, found = true;
-    for (const Buffer& b : parameters_.buffers()) {
-      if (!b.saved || !b.name.starts_with(prefix)) continue;
-      states = true;
-      const ParameterState* state = snapshot.find(b.name);
-      found = found && state != nullptr && state->shape == b.shape;
-      if (!found || !b.name.ends_with(".family")) continue;
-      std::vector<double> own(1), stored(1);
-      b.init(own);
-      std::memcpy(stored.data(), state->master.data(), sizeof(double));
-      found = own == stored;
-    }
-    if (states && found) begun_.insert(layer);
-  }
-}
-
-void Rank::load(const Snapshot& snapshot, bool moments) {
-  const int copy = rank_ / grid_.pipeline;
-  const std::unique_ptr<Method> before = make_method(snapshot.constraint, config_.shape);
-  const ParameterSource plain = converted(snapshot.source(), *before, *method_);
-  const bool folds = config_.context.method == "none" && config_.context.fold_on_unplug;
-  const ParameterSource source = folds ? unplugged(plain, snapshot.source(), config_.shape) : plain;
-  const bool same_boundaries = snapshot.boundaries == boundaries_of(config_);
-  const auto& buffers = parameters_.buffers();
-  const auto of_keys_and_values = [](const std::string& name) {
-    return name.find(kMixtureStates) != std::string::npos;
-  };
-  const auto of_boundary = [&](const std::string& name) {
-    return !of_keys_and_values(name) &&
-           (method_->adds(name) ||
-            std::any_of(buffers.begin(), buffers.end(),
-                        [&](const Buffer& b) { return name_of_copy(b, copy) == name; }));
-  };
-  find_begun(snapshot);
-  // States of a basis that is made anew begin afresh, and so does what reads it where its size has changed.
-  const auto stays_behind = [&](const std::string& name) {
-    if (!of_keys_and_values(name)) return of_boundary(name) && !same_boundaries;
-    for (const int layer : begun_)
-      if (name.starts_with(mixture_prefix(layer))) return false;
-    const auto p = std::find_if(parameters_.parameters().begin(), parameters_.parameters().end(),
-                                [&](const Parameter& own) { return own.name == name; });
-    const ParameterState* state = snapshot.find(name);
-    return p == parameters_.parameters().end() || state == nullptr || !(state->shape == p->shape);
-  };
-  load_parameters(
-      ops_, parameters_, copy,
-      [&](const std::string& name) { return stays_behind(name) ? std::nullopt : source(name); },
-      moments,
-      [&](const std::string& name) { return of_keys_and_values(name) || of_boundary(name); });
-}
-
-uint64_t Rank::shared_state_hash() {
-  uint64_t hash = 0;
-  for (const Buffer& b : parameters_.buffers())
-    if (b.saved && !b.local) hash = hash_tensor(ops_, b.value, hash_name(b.name, hash));
-  return hash;
-}
-
-uint64_t Rank::parameters_hash() {
-  uint64_t hash = 0;
-  for (const Parameter& p : parameters_.parameters())
-    hash = hash_tensor(ops_, p.master, hash_name(p.name, hash));
-  return hash;
 }
 
 }  // namespace strait

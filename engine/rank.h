@@ -17,6 +17,8 @@
 
 namespace strait {
 
+struct RankPlace;
+
 // What one step leaves behind on one rank.
 struct RankStep {
   record::RankLog log;
@@ -38,8 +40,9 @@ class Rank {
   void begin();
   // Compares with the neighbours what both ends of each boundary must share. Throws std::runtime_error.
   void handshake();
-  RankStep train(int64_t step);  // 1-based
-  double evaluate();             // last stage: sum of the losses of its tokens; others: 0
+  // `step` is 1-based; `ends_phase`: the last one with this configuration.
+  RankStep train(int64_t step, bool ends_phase);
+  double evaluate();  // last stage: sum of the losses of its tokens; others: 0
   ParameterList& parameters() { return parameters_; }
   // Parameters and moments to host memory, and back (checkpoint/snapshot.h); those of a model under another constraint are
   // converted (Method::from_plain). Between steps.
@@ -55,14 +58,12 @@ class Rank {
   void allocate(const RankPlan* plan);
   void place_state(Arena& region);
   void load_batch(Frame& frame, int64_t first_sequence);
-  class BoundaryLink;
-  class ShardLink;
+  RankPlace place();  // as its links see it
   // Of what meets a codec: Method::boundary_parts() tensors of (N, C).
   Shape boundary_shape(const Frame& frame) const;
   void forward(Frame& frame, int microbatch, int64_t first_sequence);
   void backward(Frame& frame, int microbatch);
   void diagnose(Codec& codec, int boundary, Frame& frame, Tensor x, bool gradient);
-  void sum_gradients();
   void find_begun(const Snapshot& snapshot);
   void begin_synchronise();
   void end_synchronise(int64_t step);

@@ -125,6 +125,7 @@ class Collector {
     if (carry_ && step == last_) carried_ = std::move(snapshot);
   }
 
+  int64_t last() const { return last_; }
   int64_t done() const { return done_; }
   bool stopped() const {
     std::lock_guard lock(mutex_);
@@ -178,7 +179,7 @@ void run_rank(const TrainingConfig& config, Rank& rank, int index, bool computes
   rank.handshake();
   if (done == 0 && evaluate_after(config, 0)) evaluate(0);
   for (int64_t step = done + 1; collector.begin(step); done = step++) {
-    collector.deliver(step, index, rank.train(step));
+    collector.deliver(step, index, rank.train(step, step == collector.last()));
     if (evaluate_after(config, step)) evaluate(step);
     if (computes && collector.wants_state(step)) collector.hand_in(step, index, false, rank.save());
   }
@@ -210,7 +211,7 @@ class PhaseRun {
         host->program.load(*start.state, start.state->step > 0);
       run_rank(phase_.config, host->program, r, computes, done, collector);
     });
-    if (computes) check_copies();
+    if (computes) check_copies(collector.done() == collector.last());
   }
 
   // Of the first copy of each stage.
@@ -224,12 +225,14 @@ class PhaseRun {
  private:
   Rank& program(int rank) { return hosts_[static_cast<size_t>(rank)]->program; }
 
-  // Only the first copy of a stage is saved. Throws std::runtime_error where another has other parameters or shared states.
-  void check_copies() {
+  // Copies that are to have the same parameters are saved once. Throws std::runtime_error where another has other parameters or shared states.
+  void check_copies(bool phase_ended) {
     const Grid grid = phase_.config.grid();
+    const bool same = !phase_.config.copies_differ() ||
+                      (phase_ended && phase_.config.synchronisation.scope == SynchronisedPart::all);
     for (int r = grid.pipeline; r < grid.ranks(); ++r) {
       Rank &first = program(grid.stage(r)), &copy = program(r);
-      if (copy.parameters_hash() != first.parameters_hash() ||
+      if ((same && copy.parameters_hash() != first.parameters_hash()) ||
           copy.shared_state_hash() != first.shared_state_hash())
         throw std::runtime_error(fmt::format(
             "rank {} and rank {} hold the same parameters no longer", grid.stage(r), r));
@@ -268,7 +271,9 @@ DryRun dry_run(const TrainingConfig& config) {
   validate(config);
   TrainingConfig one = config;
   one.first_step = 1;
-  one.steps = make_method(config)->steady_step();
+  // What copies average now and then comes after the step that is looked at, but counts in the memory.
+  const int64_t steady = make_method(config)->steady_step();
+  one.steps = one.synchronisation.every = steady + (config.copies_differ() ? 1 : 0);
   one.tokens_before = 0;
   one.diagnose_every = std::min<int64_t>(one.diagnose_every, 1);  // it needs scratch memory, too
   MessagePool pool;
@@ -278,8 +283,12 @@ DryRun dry_run(const TrainingConfig& config) {
     hosts.push_back(
         std::make_unique<RankHost>(one, r, make_meta_backend(), hub, pool, nullptr, nullptr));
   DryRun result;
-  const TrainingObserver observer{
-      [&](const record::StepLog& log) { result.step = log; }, {}, {}, {}};
+  const TrainingObserver observer{[&](const record::StepLog& log) {
+                                    if (log.step == steady) result.step = log;
+                                  },
+                                  {},
+                                  {},
+                                  {}};
   Collector collector(one, observer, 0, 0, one.steps, false);
   hub.run([&](int r) {
     run_rank(one, hosts[static_cast<size_t>(r)]->program, r, false, 0, collector);

@@ -42,6 +42,7 @@ void validate(const TrainingConfig& c) {
   at_least("pipeline", c.pipeline, 1);
   at_least("shards", c.shards, 1);
   at_least("replicas", c.replicas, 1);
+  at_least("synchronisation.every", c.synchronisation.every, 1);
   at_least("batch", c.batch, 1);
   at_least("microbatches", c.microbatches, 1);
   at_least("steps", c.steps, 1);

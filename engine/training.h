@@ -20,14 +20,25 @@ namespace strait {
 
 enum class ClipScope { global, stage };
 
+// How ranks that hold the same parameters stay together (specs/mixture_of_subspaces.md 8): they sum their gradients before every step, or each
+// steps by its own and their parameters are averaged every `every` steps, all of them or those of attention alone.
+enum class Synchronisation { gradients, parameters };
+enum class SynchronisedPart { all, attention };
+struct CopySynchronisation {
+  Synchronisation mode = Synchronisation::gradients;
+  int64_t every = 200;
+  SynchronisedPart scope = SynchronisedPart::all;
+};
+
 struct TrainingConfig {
   ModelShape shape;
   MethodOptions method;
   DType dtype = DType::f32;  // T: f32, bf16; f64 on the reference backend
   uint64_t seed = 0;
   int pipeline = 1;
-  int shards = 1;                     // of a sequence (context parallelism); divides shape.context
-  int replicas = 1;                   // data parallelism
+  int shards = 1;    // of a sequence (context parallelism); divides shape.context
+  int replicas = 1;  // data parallelism
+  CopySynchronisation synchronisation;
   ContextOptions context;             // how attention works on shards
   std::vector<int> layers_per_stage;  // empty: even
   std::string schedule = "1f1b";
@@ -54,6 +65,10 @@ struct TrainingConfig {
   // Of one microbatch: its sequences, and a shard's tokens of each.
   int64_t sequences() const { return int64_t{batch} / replicas / microbatches; }
   int64_t shard_context() const { return shape.context / shards; }
+  // Whether copies of a rank differ between two steps at which they are averaged.
+  bool copies_differ() const {
+    return grid().copies() > 1 && synchronisation.mode == Synchronisation::parameters;
+  }
   // Whether attention asks for messages, or codes keys and values, on its way.
   bool exchanges() const { return shards > 1 || context.method != "none"; }
 };

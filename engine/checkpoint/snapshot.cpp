@@ -39,17 +39,21 @@ ParameterSource Snapshot::source() const {
   };
 }
 
-std::string name_of_copy(const Buffer& buffer, int copy) {
-  return buffer.local && copy > 0 ? fmt::format("{}.copy.{}", buffer.name, copy) : buffer.name;
+std::string copy_name(const std::string& name, int copy) {
+  return copy > 0 ? fmt::format("{}.copy.{}", name, copy) : name;
 }
 
-std::vector<ParameterState> save_parameters(Backend& ops, const ParameterList& parameters,
-                                            int copy) {
+std::string name_of_copy(const Buffer& buffer, int copy) {
+  return buffer.local ? copy_name(buffer.name, copy) : buffer.name;
+}
+
+std::vector<ParameterState> save_parameters(Backend& ops, const ParameterList& parameters, int copy,
+                                            bool differ) {
   std::vector<ParameterState> states;
-  if (copy == 0)
+  if (copy == 0 || differ)
     for (const Parameter& p : parameters.parameters())
-      states.push_back({p.name, p.shape, p.master.dtype, to_host(ops, p.master), to_host(ops, p.m),
-                        to_host(ops, p.v)});
+      states.push_back({copy_name(p.name, copy), p.shape, p.master.dtype, to_host(ops, p.master),
+                        to_host(ops, p.m), to_host(ops, p.v)});
   for (const Buffer& b : parameters.buffers())
     if (b.saved && (copy == 0 || b.local))
       states.push_back({name_of_copy(b, copy), b.shape, b.dtype, to_host(ops, b.value), {}, {}});

@@ -27,12 +27,15 @@ struct Snapshot {
   ParameterSource source() const;                             // must not outlive the snapshot
 };
 
-// The name of a state of copy `copy` of a rank (Grid::copies_of): `name` itself of the first, or where all copies have the same.
+// What copy `copy` of a rank (Grid::copies_of) calls its own `name`: `name` itself on the first.
+std::string copy_name(const std::string& name, int copy);
+// The same of a state; `name` itself also where all copies have the same.
 std::string name_of_copy(const Buffer& buffer, int copy);
 
-// Downloads one rank's parameters and moments, and its saved buffers; of copies other than the first what they have for themselves.
+// Downloads one rank's parameters and moments, and its saved buffers; of copies other than the first what they have for themselves: with
+// `differ` parameters, too.
 std::vector<ParameterState> save_parameters(Backend& ops, const ParameterList& parameters,
-                                            int copy = 0);
+                                            int copy = 0, bool differ = false);
 
 // Gives every parameter and every saved buffer of a rank its state; the compute copies are rounded from the masters again. With `moments` false the
 // optimizer starts afresh. What the source has not and `afresh` names keeps its initial values. Throws std::invalid_argument that names any

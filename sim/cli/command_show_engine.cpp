@@ -103,7 +103,10 @@ void print_bytes(const TrainingConfig& config, const record::StepLog& step) {
         config.context.method, config.shards, name_of(config.context.algorithm),
         name_of(config.context.layout), text(context.forward.payload),
         text(context.backward.payload), context.exchange().wire_ratio());
-  if (config.grid().copies() > 1)
+  if (config.copies_differ())
+    fmt::print("parameters        {} copies of each stage average theirs every {} steps\n",
+               config.grid().copies(), config.synchronisation.every);
+  else if (config.grid().copies() > 1)
     fmt::print("gradients         {} copies of each stage sum them: {} a step\n",
                config.grid().copies(), text(traffic.context.sync() + traffic.data.sync()));
 }

@@ -270,6 +270,11 @@ TrainingConfig to_training(const scenario::Scenario& s, int vocabulary) {
   c.shards = s.parallel.context;
   c.replicas = s.parallel.data;
   c.context = context_options(s);
+  const scenario::Synchronisation& copies = s.parallel.synchronisation;
+  c.synchronisation = {
+      copies.mode == "parameters" ? Synchronisation::parameters : Synchronisation::gradients,
+      copies.every,
+      copies.scope == "attention" ? SynchronisedPart::attention : SynchronisedPart::all};
   c.document_mask = s.data.document_mask;
   c.layers_per_stage = s.parallel.layers_per_stage;
   c.schedule = s.parallel.schedule == scenario::PipelineSchedule::gpipe ? "gpipe" : "1f1b";

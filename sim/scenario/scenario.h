@@ -134,11 +134,18 @@ struct ContextAttention {
   int ulysses_degree = 0;  // 0: none
 };
 
+// How ranks that hold the same parameters stay together; the words of CopySynchronisation (engine/training.h).
+struct Synchronisation {
+  std::string mode = "gradients", scope = "all";
+  int64_t every = 200;  // steps; mode parameters
+};
+
 struct Parallel {
   int pipeline = 1;
   int context = 1;  // shards of a sequence
   int data = 1;     // replicas
   ContextAttention context_attention;
+  Synchronisation synchronisation;
   PipelineSchedule schedule = PipelineSchedule::one_f_one_b;
   std::vector<int> layers_per_stage;  // empty: as even as possible
 

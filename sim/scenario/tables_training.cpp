@@ -354,6 +354,22 @@ Object<ContextAttention> context_attention_table() {
   return table;
 }
 
+Object<Synchronisation> synchronisation_table() {
+  using S = Synchronisation;
+  Object<S> table("parallel.synchronisation",
+                  "How ranks that hold the same parameters, shards and replicas, stay together.");
+  table
+      .field(
+          "mode", &S::mode, one_word({"gradients", "parameters"}),
+          "`gradients`: they are summed before every step. `parameters`: each takes steps of its "
+          "own, and parameters are averaged now and then.")
+      .field("every", &S::every, integer<int64_t>(1, 1'000'000'000),
+             "Mode `parameters`: steps between two averages.")
+      .field("scope", &S::scope, one_word({"all", "attention"}),
+             "Mode `parameters`: what is averaged, everything or the matrices of attention.");
+  return table;
+}
+
 }  // namespace
 
 Object<Parallel> parallel_table() {
@@ -371,6 +387,10 @@ Object<Parallel> parallel_table() {
       .field("context_attention", &Parallel::context_attention, context_attention_table().kind(),
              "How attention works on shards.", {.absent = "its defaults"})
       .present_if([](const Parallel& p) { return p.context > 1; })
+      .field("synchronisation", &Parallel::synchronisation, synchronisation_table().kind(),
+             "How ranks that hold the same parameters stay together.",
+             {.absent = "gradients are summed"})
+      .present_if([](const Parallel& p) { return p.synchronisation.mode != "gradients"; })
       .field("schedule", &Parallel::schedule,
              one_of<PipelineSchedule>(
                  {{"gpipe", PipelineSchedule::gpipe}, {"1f1b", PipelineSchedule::one_f_one_b}}),

@@ -52,7 +52,7 @@ std::map<std::string, std::vector<double>> first_gradient(TrainingConfig c) {
     auto communicator = hub.communicator(r, recorder);
     Rank rank(c, r, *ops, recorder, *communicator, pool, &data,
               &plan.ranks[static_cast<size_t>(r)]);
-    rank.train(1);
+    rank.train(1, false);
     std::lock_guard lock(mutex);
     for (const Parameter& p : rank.parameters().parameters()) result[p.name] = values(p.m);
   });

@@ -109,6 +109,47 @@ TEST(Replicas, SendTheirGradientsInARing) {
   }
 }
 
+// specs/mixture_of_subspaces.md, M18: between averages copies go their own ways, after one they hold the same bits; where a training goes
+// on from between two, they still do.
+TEST(Replicas, M18_AverageTheirParameters) {
+  for (const auto& [replicas, scope] : {std::pair(2, SynchronisedPart::all),
+                                        {4, SynchronisedPart::all},
+                                        {2, SynchronisedPart::attention}}) {
+    TrainingConfig c = config(2, replicas, "none", DType::f32);
+    c.steps = 6;
+    c.evaluate_every = 0;
+    c.synchronisation = {Synchronisation::parameters, 4, scope};
+    const HashedTokens data(c.shape);
+    const auto train_from = [&](const Snapshot* start) {
+      std::pair<std::vector<Snapshot>, std::vector<double>> o;
+      TrainingObserver observer;
+      observer.step = [&](const record::StepLog& s) { o.second.push_back(s.loss); };
+      observer.checkpoint = [&](const Snapshot& s) { o.first.push_back(s); };
+      observer.checkpoint_every = 1;
+      train({{c, &data}}, BackendKind::cpu, 2, {start}, observer);
+      return o;
+    };
+    const auto [snapshots, losses] = train_from(nullptr);
+    ASSERT_EQ(snapshots.size(), 6U);
+    for (const Snapshot& s : snapshots) {
+      // Also after the last step.
+      const bool meet = s.step % 4 == 0 || s.step == c.steps;
+      int compared = 0;
+      for (const ParameterState& p : s.parameters)
+        for (int copy = 1; copy < replicas; ++copy)
+          if (const ParameterState* own = s.find(copy_name(p.name, copy))) {
+            const bool met = meet && (scope == SynchronisedPart::all ||
+                                      p.name.find(".self_attn.") != std::string::npos);
+            EXPECT_EQ(own->master == p.master, met) << s.step << " " << own->name;
+            ++compared;
+          }
+      EXPECT_GT(compared, 0);
+    }
+    const auto rest = train_from(&snapshots[2]).second;
+    for (size_t i = 0; i < rest.size(); ++i) EXPECT_EQ(rest[i], losses[i + 3]);
+  }
+}
+
 // Any length, also one below the number of ranks; the same bits on all of them.
 TEST(Replicas, RingSumsAreTheSameBitsEverywhere) {
   for (const int ranks : {2, 3, 8}) {

@@ -60,6 +60,7 @@ inline std::vector<Json> canonical_documents() {
                      "context_attention": {"algorithm": "allgather", "layout": "striped", "bwd_schedule": "reverse",
                                            "kv_send": "needed", "keep_gathered_kv": true, "kv_head_group": 1,
                                            "ulysses_degree": 2},
+                     "synchronisation": {"mode": "parameters", "every": 20, "scope": "attention"},
                      "schedule": "gpipe", "layers_per_stage": [1, 2, 3]},
         "compression": {"pipeline": {"method": "subspace", "wire": "bf16", "rank": 12, "variant": "projected_gradient",
                                      "full_rank_layers": 2, "embedding_init": "small", "z_init": "zero", "basis_seed": 7,

@@ -1,0 +1,108 @@
+// What a rank keeps from one phase or process to the next: its parameters, and the states of its codecs.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/context/unplug.h"
+#include "engine/rank.h"
+#include "engine/rank_links.h"
+
+namespace strait {
+namespace {
+
+std::string mixture_prefix(int layer) {
+  return fmt::format("model.layers.{}{}", layer, kMixtureStates);
+}
+
+}  // namespace
+
+std::vector<ParameterState> Rank::save() {
+  return save_parameters(ops_, parameters_, rank_ / grid_.pipeline, config_.copies_differ());
+}
+
+void Rank::begin() {
+  if (positions_.data == nullptr) return;
+  recorder_.pause(true);
+  BoundaryLink copies(place(), rank_);
+  stage_->begin(context_, copies, begun_);
+  recorder_.pause(false);
+}
+
+// Layers for which `snapshot` has a basis that was made as this training would make it.
+void Rank::find_begun(const Snapshot& snapshot) {
+  begun_.clear();
+  for (int layer = layers_.first; layer < layers_.first + layers_.count; ++layer) {
+    const std::string prefix = mixture_prefix(layer);
+    bool states = false, found = true;
+    for (const Buffer& b : parameters_.buffers()) {
+      if (!b.saved || !b.name.starts_with(prefix)) continue;
+      states = true;
+      const ParameterState* state = snapshot.find(b.name);
+      found = found && state != nullptr && state->shape == b.shape;
+      if (!found || !b.name.ends_with(".family")) continue;
+      std::vector<double> own(1), stored(1);
+      b.init(own);
+      std::memcpy(stored.data(), state->master.data(), sizeof(double));
+      found = own == stored;
+    }
+    if (states && found) begun_.insert(layer);
+  }
+}
+
+void Rank::load(const Snapshot& snapshot, bool moments) {
+  const int copy = rank_ / grid_.pipeline;
+  const std::unique_ptr<Method> before = make_method(snapshot.constraint, config_.shape);
+  const ParameterSource stored = [&, of_first = snapshot.source()](const std::string& name) {
+    // Copies that differ go on as they were.
+    const ParameterState* own =
+        config_.copies_differ() ? snapshot.find(copy_name(name, copy)) : nullptr;
+    return own == nullptr ? of_first(name) : std::optional(*own);
+  };
+  const ParameterSource plain = converted(stored, *before, *method_);
+  const bool folds = config_.context.method == "none" && config_.context.fold_on_unplug;
+  const ParameterSource source = folds ? unplugged(plain, stored, config_.shape) : plain;
+  const bool same_boundaries = snapshot.boundaries == boundaries_of(config_);
+  const auto& buffers = parameters_.buffers();
+  const auto of_keys_and_values = [](const std::string& name) {
+    return name.find(kMixtureStates) != std::string::npos;
+  };
+  const auto of_boundary = [&](const std::string& name) {
+    return !of_keys_and_values(name) &&
+           (method_->adds(name) ||
+            std::any_of(buffers.begin(), buffers.end(),
+                        [&](const Buffer& b) { return name_of_copy(b, copy) == name; }));
+  };
+  find_begun(snapshot);
+  // States of a basis that is made anew begin afresh, and so does what reads it where its size has changed.
+  const auto stays_behind = [&](const std::string& name) {
+    if (!of_keys_and_values(name)) return of_boundary(name) && !same_boundaries;
+    for (const int layer : begun_)
+      if (name.starts_with(mixture_prefix(layer))) return false;
+    const auto p = std::find_if(parameters_.parameters().begin(), parameters_.parameters().end(),
+                                [&](const Parameter& own) { return own.name == name; });
+    const ParameterState* state = snapshot.find(name);
+    return p == parameters_.parameters().end() || state == nullptr || !(state->shape == p->shape);
+  };
+  load_parameters(
+      ops_, parameters_, copy,
+      [&](const std::string& name) { return stays_behind(name) ? std::nullopt : source(name); },
+      moments,
+      [&](const std::string& name) { return of_keys_and_values(name) || of_boundary(name); });
+}
+
+uint64_t Rank::shared_state_hash() {
+  uint64_t hash = 0;
+  for (const Buffer& b : parameters_.buffers())
+    if (b.saved && !b.local) hash = hash_tensor(ops_, b.value, hash_name(b.name, hash));
+  return hash;
+}
+
+uint64_t Rank::parameters_hash() {
+  uint64_t hash = 0;
+  for (const Parameter& p : parameters_.parameters())
+    hash = hash_tensor(ops_, p.master, hash_name(p.name, hash));
+  return hash;
+}
+
+}  // namespace strait
