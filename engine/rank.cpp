@@ -233,6 +233,7 @@ void Rank::forward(Frame& frame, int microbatch, int64_t first_sequence) {
     Segment segment(recorder_, Category::compute, Phase::forward, microbatch);
     x = repeats ? repeated.run(context_, frame, work) : work();
   }
+  if (frame.training && microbatch == 0) diagnose_keys_and_values(frame);
   if (last()) return;
   if (frame.training && microbatch == 0) diagnose(*after_, stage_index_, frame, x, false);
   Message m;
@@ -278,6 +279,14 @@ void Rank::diagnose(Codec& codec, int boundary, Frame& frame, Tensor x, bool gra
        gradient ? codec.diagnose_grad(context_, frame, x) : codec.diagnose(context_, frame, x)) {
     diagnostics_.push_back({diagnosing_, boundary, name, value});
   }
+  recorder_.pause(false);
+}
+
+void Rank::diagnose_keys_and_values(const Frame& frame) {
+  if (diagnosing_ == 0 || !grid_.first_copy(rank_)) return;
+  recorder_.pause(true);
+  for (const auto& [name, value] : stage_->diagnose(context_, frame))
+    diagnostics_.push_back({diagnosing_, stage_index_, name, value});
   recorder_.pause(false);
 }
 

@@ -63,7 +63,9 @@ class Rank {
   Shape boundary_shape(const Frame& frame) const;
   void forward(Frame& frame, int microbatch, int64_t first_sequence);
   void backward(Frame& frame, int microbatch);
+  // Of the first microbatch of a step that is to be diagnosed: a boundary, and this stage's keys and values.
   void diagnose(Codec& codec, int boundary, Frame& frame, Tensor x, bool gradient);
+  void diagnose_keys_and_values(const Frame& frame);
   void find_begun(const Snapshot& snapshot);
   void begin_synchronise();
   void end_synchronise(int64_t step);

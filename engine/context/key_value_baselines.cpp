@@ -142,6 +142,28 @@ class KeyValueBaseline final : public KeyValueCodec {
     ctx.ops.cast(pre.v, accumulator[1]);
   }
 
+  // "key_error", "value_error": ||x - x^|| / ||x||, x^ what everybody computes with, coded with all key heads at once.
+  Diagnosis diagnose(Context& ctx, const Frame& /*frame*/, const KeyValue& pre) override {
+    Diagnosis found;
+    for (const auto& [name, given] :
+         {std::pair("key_error", pre.k), std::pair("value_error", pre.v)}) {
+      ArenaScope scope(ctx.scratch);
+      const Tensor x = ctx.scratch.take(given.shape, type_),
+                   arrived = ctx.scratch.take(given.shape, type_),
+                   lost = ctx.scratch.take(given.shape, statistics_of(type_));
+      ctx.ops.cast(x, given);
+      const Sections coded = format_->sections(rows(x).size(0), rows(x).size(1), wire_);
+      const Tensor first = ctx.scratch.take(coded[0].shape, coded[0].dtype),
+                   second = ctx.scratch.take(coded[1].shape, coded[1].dtype);
+      format_->encode(ctx.ops, first, second, rows(x));
+      format_->decode(ctx.ops, rows(arrived), first, second);
+      ctx.ops.cast(lost, arrived);
+      ctx.ops.axpy(lost, -1.0, x);
+      found.emplace_back(name, std::sqrt(sum_of_squares(ctx, lost) / sum_of_squares(ctx, x)));
+    }
+    return found;
+  }
+
  private:
   // (B,tokens,heads,Dh), contiguous, as rows of all heads.
   static Tensor rows(const Tensor& x) {

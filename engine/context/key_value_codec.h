@@ -110,8 +110,11 @@ class KeyValueCodec {
   // Once a step, after the parameters have moved, on all copies alike (Codec::end_synchronise).
   virtual void end_synchronise(Context& /*ctx*/, ControlLink& /*link*/, const StepEnd& /*end*/) {}
 
-  // What a researcher wants to see, by name, of keys and values as encode() is given them: Codec::diagnose().
-  virtual Diagnosis diagnose(Context& /*ctx*/, const KeyValue& /*pre*/) { return {}; }
+  // What a researcher wants to see, by name, between the forward and the backward of a frame that trains (Codec::diagnose()). pre
+  // (B,n_i,Hkv,Dh) T before RoPE, strided as above: the keys and values of all pieces of this shard. Sends nothing, waits for the device.
+  virtual Diagnosis diagnose(Context& /*ctx*/, const Frame& /*frame*/, const KeyValue& /*pre*/) {
+    return {};
+  }
 
   // Bytes of a piece that method none would send at the run's precision: keys and values in T, their gradients in S.
   static Bytes dense_payload(const KeyValueShape& shape, DType t);

@@ -159,10 +159,16 @@ class MixtureOfSubspaces final : public KeyValueCodec {
     for (const SubspaceSide& side : sides_) side.end_synchronise(ctx, link, end);
   }
 
-  Diagnosis diagnose(Context& ctx, const KeyValue& pre) override {
-    Diagnosis both = sides_[0].diagnose(ctx, pre.k, "key");
-    const Diagnosis values = sides_[1].diagnose(ctx, pre.v, "value");
-    both.insert(both.end(), values.begin(), values.end());
+  Diagnosis diagnose(Context& ctx, const Frame& frame, const KeyValue& pre) override {
+    Diagnosis both;
+    for (size_t z = 0; z < 2; ++z) {
+      std::vector<Tensor> t;
+      for (const SavedPiece& piece : saved_[static_cast<size_t>(frame.index)])
+        t.push_back(piece.sides[z].t);
+      for (auto& entry :
+           sides_[z].diagnose(ctx, z == 0 ? pre.k : pre.v, t, z == 0 ? "key" : "value"))
+        both.push_back(std::move(entry));
+    }
     return both;
   }
 

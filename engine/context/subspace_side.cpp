@@ -325,7 +325,8 @@ void SubspaceSide::end_synchronise(Context& ctx, ControlLink& link, const StepEn
   });
 }
 
-Diagnosis SubspaceSide::diagnose(Context& ctx, const Tensor& z, const std::string& z_name) const {
+Diagnosis SubspaceSide::diagnose(Context& ctx, const Tensor& z, const std::vector<Tensor>& t,
+                                 const std::string& z_name) const {
   ArenaScope scope(ctx.scratch);
   const int64_t B = z.size(0), tokens = z.size(1);
   const Tensor all = ctx.scratch.take(z.shape, s_),
@@ -338,18 +339,18 @@ Diagnosis SubspaceSide::diagnose(Context& ctx, const Tensor& z, const std::strin
   }
   Diagnosis found = {
       {z_name + "_captured", sum_of_squares(ctx, inside) / sum_of_squares(ctx, all)}};
-  if (!learns()) return found;
-  Saved saved;
-  summarise(ctx, ctx.scratch, saved, z, false, "");
-  const std::vector<double> heads = host_values(ctx.ops, saved.head);
-  double largest = 0, clipped = 0;
-  for (double t : heads) {
-    largest = std::max(largest, std::abs(bound_ == Bound::hard ? std::min(std::abs(t), limit_)
-                                                               : limit_ * std::tanh(t / limit_)));
-    clipped += std::abs(t) >= limit_ ? 1.0 / static_cast<double>(heads.size()) : 0.0;
-  }
+  if (source_ == "zero") return found;
+  double largest = 0, clipped = 0, angles = 0;
+  for (const Tensor& of_piece : t)
+    for (const double x : host_values(ctx.ops, of_piece)) {
+      const double size = std::abs(x);
+      largest = std::max(largest, bound_ == Bound::hard ? std::min(size, limit_)
+                                                        : limit_ * std::tanh(size / limit_));
+      clipped += size >= limit_ ? 1 : 0;
+      angles += 1;
+    }
   found.emplace_back(z_name + "_angle", largest);
-  found.emplace_back(z_name + "_clipped", clipped);
+  found.emplace_back(z_name + "_clipped", clipped / std::max(angles, 1.0));
   return found;
 }
 

@@ -60,9 +60,10 @@ class SubspaceSide {
   void begin(Context& ctx, ControlLink& link, const std::vector<double>& rows,
              int64_t columns) const;
   void end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end) const;
-  // Of z (B,tokens,Hkv,Dh) T as one piece: "captured" ||Z Ubar||^2 / ||Z||^2; "angle" the largest |theta| that the head makes of it; "clipped" the
-  // share of its angles at the limit. `z_name` in front. Waits for the device.
-  Diagnosis diagnose(Context& ctx, const Tensor& z, const std::string& z_name) const;
+  // Of z (B,tokens,Hkv,Dh) T: "captured" ||Z Ubar||^2 / ||Z||^2; and of the angles `t` (G,B) S of its pieces, where they turn anything,
+  // "angle" the largest |theta|, "clipped" the share of those at the limit. `z_name` in front. Waits for the device.
+  Diagnosis diagnose(Context& ctx, const Tensor& z, const std::vector<Tensor>& t,
+                     const std::string& z_name) const;
   std::vector<double> frames(Context& ctx) const;  // (G, J, w r) on the host
 
  private:

@@ -196,4 +196,13 @@ void Block::end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end)
   if (attention_ != nullptr) attention_->codec().end_synchronise(ctx, link, end);
 }
 
+Diagnosis Block::diagnose(Context& ctx, const Frame& frame) {
+  if (attention_ == nullptr) return {};
+  // The attention has left keys and values as they were before RoPE.
+  const Tensor& qkv = saved_[static_cast<size_t>(frame.index)].qkv;
+  const int h = shape_.heads, hkv = shape_.kv_heads;
+  return attention_->codec().diagnose(
+      ctx, frame, {heads_of(qkv, frame, h, hkv), heads_of(qkv, frame, h + hkv, hkv)});
+}
+
 }  // namespace strait

@@ -38,6 +38,8 @@ class Block final : public Module {
   // KeyValueCodec::begin and end_synchronise of the attention's codec, where there is one.
   void begin(Context& ctx, ControlLink& link);
   void end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end);
+  // KeyValueCodec::diagnose, between forward and backward of the frame; nothing where attention has no such codec.
+  Diagnosis diagnose(Context& ctx, const Frame& frame);
 
  private:
   // What one microbatch keeps from its forward, and, between the two halves of the backward, of its gradients.

@@ -89,4 +89,15 @@ void Stage::end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end)
   for (auto& block : blocks_) block->end_synchronise(ctx, link, end);
 }
 
+Diagnosis Stage::diagnose(Context& ctx, const Frame& frame) {
+  Diagnosis all;
+  int layer = options_.layers.first;
+  for (auto& block : blocks_) {
+    for (const auto& [name, value] : block->diagnose(ctx, frame))
+      all.emplace_back("layer" + std::to_string(layer) + "_" + name, value);
+    ++layer;
+  }
+  return all;
+}
+
 }  // namespace strait

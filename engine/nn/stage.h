@@ -47,6 +47,8 @@ class Stage {
   // begin(): of the layers (global indices) that are not in `begun`.
   void begin(Context& ctx, ControlLink& link, const std::set<int>& begun);
   void end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end);
+  // What the codecs of keys and values tell of a frame between its forward and its backward: "layer3_key_captured", ...
+  Diagnosis diagnose(Context& ctx, const Frame& frame);
   // (N, V) T of the last forward's output, for tests.
   void logits(Context& ctx, Frame& frame, Tensor logits, Tensor y) {
     head_->logits(ctx, frame, logits, y);

@@ -101,6 +101,33 @@ TEST(KeyValueBaselines, AttentionIsThatOfWhatIsDecodedAndGradientsGoStraightThro
     }
 }
 
+TEST(KeyValueBaselines, DiagnosesWhatIsLost) {
+  KeyValueBaselineOptions int4, topk;
+  int4.bits = 4;
+  topk.method = "topk";
+  topk.keep = 0.5;
+  for (const KeyValueBaselineOptions& o : {int4, topk}) {
+    ContextCase c = with(case_of(ContextAlgorithm::ring, 1), o);
+    const ContextInputs in = context_inputs(c, c.dtype);
+    const int64_t width = int64_t{c.kv_heads} * c.head_width;
+    std::vector<int32_t> all(static_cast<size_t>(c.tokens));
+    for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int32_t>(i);
+    Diagnosis found;
+    c.after = [&](int, Context& ctx, ParameterList&, KeyValueCodec& codec) {
+      TensorStore store(ctx.ops);
+      found = codec.diagnose(ctx, Frame{},
+                             {store.tokens(c, in.k, c.kv_heads, all, c.dtype),
+                              store.tokens(c, in.v, c.kv_heads, all, c.dtype)});
+    };
+    run_context(c, in);
+    ASSERT_EQ(found.size(), 2U);
+    EXPECT_EQ(found[0].first, "key_error");
+    EXPECT_NEAR(found[0].second, nrmse(decoded(in.k, width, o), in.k), 1e-12);
+    EXPECT_EQ(found[1].first, "value_error");
+    EXPECT_NEAR(found[1].second, nrmse(decoded(in.v, width, o), in.v), 1e-12);
+  }
+}
+
 TEST(KeyValueBaselines, GradientsCodedTheSameWay) {
   for (ContextAlgorithm algorithm : {ContextAlgorithm::ring, ContextAlgorithm::allgather}) {
     const ContextCase c = case_of(algorithm, 3);

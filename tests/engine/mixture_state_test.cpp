@@ -243,47 +243,66 @@ TEST(MixtureOfSubspaces, BasesOfActivations) {
   EXPECT_NEAR(captured, most, 1e-9 * most);
 }
 
+// Of the pieces of one shard of two, between forward and backward as far as a codec can tell.
 TEST(MixtureOfSubspaces, DiagnosesCapturedEnergyAndAngles) {
   for (const char* scope : {"layer", "per_head"}) {
     MixtureCase c;
+    c.shards = 2;
     c.mixture.scope = scope;
     c.mixture.rank_v = static_cast<int>(c.width());
     c.mixture.theta_source = "chunk_mean";
     c.with_heads(0.1);
     c.parameters["v.theta_proj.bias"] = Values(static_cast<size_t>(c.groups()), 3.0);
     const ContextInputs in = context_inputs(c, c.dtype);
+    const SequenceLayout layout = token_layout(c.options, c.shards, c.tokens);
+    const std::vector<int32_t> mine = layout.positions(0);
     std::map<std::string, double> found;
     ContextCase context = c;
     context.codec = [&](ParameterList& list, const Buffer* rope) {
       return make_mixture_of_subspaces(c.mixture,
-                                       {c.shape(), c.options.layout, 1, 0, 1, list, rope});
+                                       {c.shape(), c.options.layout, c.shards, 0, 1, list, rope});
     };
-    Named frames;
     context.before = [&](int, Context& ctx, ParameterList& list, KeyValueCodec& codec) {
       set_up(c, ctx, list, codec);
+    };
+    Named frames;
+    context.after = [&](int rank, Context& ctx, ParameterList& list, KeyValueCodec& codec) {
+      if (rank != 0) return;
       for (Buffer& b : list.buffers())
         if (b.saved) frames[prefix_of(b.name)] = host_values(ctx.ops, b.value);
       TensorStore store(ctx.ops);
-      std::vector<int32_t> all(static_cast<size_t>(c.tokens));
-      for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int32_t>(i);
-      const auto tell = codec.diagnose(ctx, {store.tokens(c, in.k, c.kv_heads, all, c.dtype),
-                                             store.tokens(c, in.v, c.kv_heads, all, c.dtype)});
+      const auto tell = codec.diagnose(ctx, Frame{},
+                                       {store.tokens(c, in.k, c.kv_heads, mine, c.dtype),
+                                        store.tokens(c, in.v, c.kv_heads, mine, c.dtype)});
       found.insert(tell.begin(), tell.end());
     };
-    run_context(context, in, false);
-    double energy = 0, captured = 0;
-    for (double x : in.k) energy += x * x;
-    for (int64_t g = 0; g < c.groups(); ++g) {
-      Matrix keys(c.sequences * c.tokens, c.width());
-      for (int64_t i = 0; i < keys.rows; ++i)
-        for (int64_t j = 0; j < c.width(); ++j)
-          keys(i, j) = in.k[static_cast<size_t>((i * c.groups() + g) * c.width() + j)];
-      for (double x : product(keys, first_frame(c, frames, 0, g)).x) captured += x * x;
-    }
+    run_context(context, in);
+    const auto key = [&](int64_t b, int32_t position, int64_t g, int64_t j) {
+      return in
+          .k[static_cast<size_t>(((b * c.tokens + position) * c.groups() + g) * c.width() + j)];
+    };
+    double energy = 0, captured = 0, angle = 0;
+    for (int64_t g = 0; g < c.groups(); ++g)
+      for (int64_t b = 0; b < c.sequences; ++b) {
+        Matrix keys(layout.shard_tokens(), c.width());
+        std::vector<double> t(static_cast<size_t>(layout.pieces()),
+                              c.parameters.at("k.theta_proj.bias")[static_cast<size_t>(g)]);
+        for (int64_t i = 0; i < keys.rows; ++i)
+          for (int64_t j = 0; j < c.width(); ++j) {
+            const double x = keys(i, j) = key(b, mine[static_cast<size_t>(i)], g, j);
+            energy += x * x;
+            t[static_cast<size_t>(i / layout.piece_tokens())] +=
+                x * c.parameters.at("k.theta_proj.weight")[static_cast<size_t>(g * c.width() + j)] /
+                static_cast<double>(layout.piece_tokens());
+          }
+        for (double x : product(keys, first_frame(c, frames, 0, g)).x) captured += x * x;
+        for (double x : t) angle = std::max(angle, std::abs(x));
+      }
+    EXPECT_EQ(layout.pieces(), 2);
     EXPECT_NEAR(found.at("key_captured"), captured / energy, 1e-12);
     EXPECT_NEAR(found.at("value_captured"), 1, 1e-12);
-    EXPECT_GT(found.at("key_angle"), 0);
-    EXPECT_LT(found.at("key_angle"), 0.5);
+    EXPECT_NEAR(found.at("key_angle"), angle, 1e-12);
+    EXPECT_LT(angle, 0.5);
     EXPECT_EQ(found.at("key_clipped"), 0);
     EXPECT_EQ(found.at("value_angle"), 0.5);
     EXPECT_EQ(found.at("value_clipped"), 1);

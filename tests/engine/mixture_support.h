@@ -365,8 +365,8 @@ class WatchedCodec : public KeyValueCodec {
                        const KeyValuePiece& piece) override {
     inner_->encode_backward(ctx, frame, pre, accumulator, piece);
   }
-  Diagnosis diagnose(Context& ctx, const KeyValue& pre) override {
-    return inner_->diagnose(ctx, pre);
+  Diagnosis diagnose(Context& ctx, const Frame& frame, const KeyValue& pre) override {
+    return inner_->diagnose(ctx, frame, pre);
   }
   bool wants_calibration() const override { return inner_->wants_calibration(); }
   void calibrate(Context& ctx, const KeyValue& pre) override { inner_->calibrate(ctx, pre); }
