@@ -60,10 +60,16 @@ void Rank::load(const Snapshot& snapshot, bool moments) {
     return own == nullptr ? of_first(name) : std::optional(*own);
   };
   const ParameterSource plain = converted(stored, *before, *method_);
-  const bool folds = config_.context.method == "none" && config_.context.fold_on_unplug;
-  const ParameterSource source = folds ? unplugged(plain, stored, config_.shape) : plain;
   const bool same_boundaries = snapshot.boundaries == boundaries_of(config_);
   const auto& buffers = parameters_.buffers();
+  // Bases that end here, whatever the method that follows: layers that have one here keep theirs or make it anew.
+  const ParameterSource left_behind = [&](const std::string& name) {
+    const bool here = std::any_of(buffers.begin(), buffers.end(),
+                                  [&](const Buffer& b) { return b.name == name; });
+    return here ? std::nullopt : stored(name);
+  };
+  const ParameterSource source =
+      config_.context.fold_on_unplug ? unplugged(plain, left_behind, config_.shape) : plain;
   const auto of_keys_and_values = [](const std::string& name) {
     return name.find(kMixtureStates) != std::string::npos;
   };

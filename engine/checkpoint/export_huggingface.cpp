@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "engine/codec/method.h"
+#include "engine/context/unplug.h"
 #include "engine/data/files.h"
 
 namespace strait {
@@ -29,11 +30,15 @@ std::string layer_name(int layer, const char* name) {
 class Source {
  public:
   Source(const SafetensorsFile& file, const HuggingFaceModel& model)
-      : file_(file), method_(make_method(model.constraint, model.shape)) {}
+      : file_(file),
+        method_(make_method(model.constraint, model.shape)),
+        plain_(unplugged([this](const std::string& name) { return plain(name); },
+                         [this](const std::string& name) { return read(name); }, model.shape)) {}
+  Source(const Source&) = delete;
+  Source& operator=(const Source&) = delete;
 
   Values take(const std::string& name, const Shape& shape) {
-    std::optional<ParameterState> p = read(name);
-    if (!p) p = method_->to_plain(name, [this](const std::string& n) { return read(n); });
+    const std::optional<ParameterState> p = plain_(name);
     if (!p) throw std::invalid_argument(fmt::format("the checkpoint has no parameter {}", name));
     if (!(p->shape == shape))
       throw std::invalid_argument(fmt::format("parameter {} is {}; the model's shape wants {}",
@@ -45,12 +50,38 @@ class Source {
 
   void check_all_taken() const {
     for (const auto& [name, entry] : file_.tensors())
-      if (!taken_.contains(name) && !method_->adds(name))
+      if (!taken_.contains(name) && !method_->adds(name) && !of_folded(name))
         throw std::invalid_argument(fmt::format(
             "parameter {} has no place in a plain LLaMA: the model cannot be exported", name));
   }
 
+  KeyValueFold folded() const {
+    KeyValueFold fold;
+    for (const std::string& name : taken_) {
+      if (!name.ends_with(fmt::format("{}k.frames", kMixtureStates)) || !of_folded(name)) continue;
+      ++fold.layers;
+      fold.angles =
+          fold.angles || file_.entry(name).shape.at(1) > 1;  // (G, J, w r); J 1: Ubar alone
+    }
+    return fold;
+  }
+
  private:
+  std::optional<ParameterState> plain(const std::string& name) {
+    std::optional<ParameterState> p = read(name);
+    if (!p) p = method_->to_plain(name, [this](const std::string& n) { return read(n); });
+    return p;
+  }
+
+  // What belongs to keys and values of a layer whose bases have been folded into its weights.
+  bool of_folded(const std::string& name) const {
+    const size_t at = name.find(kMixtureStates);
+    const auto taken = [&](const char* z) {
+      return taken_.contains(fmt::format("{}{}{}.frames", name.substr(0, at), kMixtureStates, z));
+    };
+    return at != std::string::npos && taken("k") && taken("v");
+  }
+
   std::optional<ParameterState> read(const std::string& name) {
     if (!file_.tensors().contains(name)) return std::nullopt;
     const SafetensorsEntry& found = file_.entry(name);
@@ -68,6 +99,7 @@ class Source {
 
   const SafetensorsFile& file_;
   std::unique_ptr<Method> method_;
+  ParameterSource plain_;
   std::set<std::string> taken_;
 };
 
@@ -90,6 +122,7 @@ class Exporter {
     source_.check_all_taken();
     writer.finish();
   }
+  KeyValueFold folded() const { return source_.folded(); }
 
  private:
   struct Sizes {
@@ -186,8 +219,8 @@ std::string config_json(const HuggingFaceModel& model) {
 
 }  // namespace
 
-void export_huggingface(const SafetensorsFile& parameters, const HuggingFaceModel& model,
-                        const std::filesystem::path& directory) {
+KeyValueFold export_huggingface(const SafetensorsFile& parameters, const HuggingFaceModel& model,
+                                const std::filesystem::path& directory) {
   validate(model.shape);
   if (model.method != "none" && model.method != "subspace")
     throw std::invalid_argument(
@@ -199,8 +232,10 @@ void export_huggingface(const SafetensorsFile& parameters, const HuggingFaceMode
   if (static_cast<size_t>(model.shape.layers) > parameters.tensors().size())
     throw std::invalid_argument(fmt::format("a model of {} layers with {} parameters in all",
                                             model.shape.layers, parameters.tensors().size()));
-  Exporter(parameters, model).write(directory / "model.safetensors");
+  Exporter exporter(parameters, model);
+  exporter.write(directory / "model.safetensors");
   write_file_atomically(directory / "config.json", config_json(model));
+  return exporter.folded();
 }
 
 }  // namespace strait

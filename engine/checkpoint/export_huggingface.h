@@ -22,10 +22,17 @@ struct HuggingFaceModel {
   std::optional<int> end_of_document;  // token id
 };
 
+// What became of keys and values that were trained in subspaces (docs/mixture_of_subspaces.md): projections folded onto their bases, which is
+// the trained model at an angle of 0.
+struct KeyValueFold {
+  int layers = 0;       // that were folded
+  bool angles = false;  // whether bases turned by angles, which are left out
+};
+
 // Writes model.safetensors (fp32) and config.json into `directory`, which exists, from a checkpoint's model file (open_model()).
 // Throws std::invalid_argument for a method that leaves no plain LLaMA, with the reason, and for parameters that are not those of
 // such a model; SafetensorsError and std::runtime_error where a file cannot be read or written.
-void export_huggingface(const SafetensorsFile& parameters, const HuggingFaceModel& model,
-                        const std::filesystem::path& directory);
+KeyValueFold export_huggingface(const SafetensorsFile& parameters, const HuggingFaceModel& model,
+                                const std::filesystem::path& directory);
 
 }  // namespace strait

@@ -49,8 +49,8 @@ struct ContextOptions {
   std::string method = "none";
   MixtureOptions mixture;
   KeyValueBaselineOptions baseline;
-  bool fold_on_unplug =
-      true;  // none: weights are folded where the state to start from was trained with mos
+  // Of layers that have no basis here, but had one in the state to start from: weights are folded onto it (unplug.h).
+  bool fold_on_unplug = true;
 };
 
 // Throws std::invalid_argument: which option, its value, and what is allowed. `shape.context` is the whole sequence; `t` the compute

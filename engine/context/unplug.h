@@ -10,7 +10,8 @@ namespace strait {
 inline constexpr const char* kMixtureStates = ".self_attn.mixture.";
 
 // The parameters of `plain`, with the key and value projections of each layer folded onto the bases that `stored` has for it,
-// W <- Ubar Ubar^T W; layers without bases as they are. `shape`: of the model. Moments stay.
+// W <- Ubar Ubar^T W; layers without bases as they are. `shape`: of the model. Moments stay. Asked for a projection, throws
+// std::invalid_argument where its bases do not fit it.
 ParameterSource unplugged(ParameterSource plain, ParameterSource stored, const ModelShape& shape);
 
 }  // namespace strait

@@ -69,8 +69,9 @@ int export_command(const ExportArguments& a) {
   }
   const fs::path out = a.out.empty() ? fs::path(a.run) / "export" : fs::path(a.out);
   fs::create_directories(out);
+  KeyValueFold fold;
   try {
-    export_huggingface(open_model(checkpoint.folder), model, out);
+    fold = export_huggingface(open_model(checkpoint.folder), model, out);
   } catch (const std::invalid_argument& e) {
     throw WrongInput{fmt::format("{}: {}", checkpoint.folder.string(), e.what())};
   }
@@ -79,6 +80,12 @@ int export_command(const ExportArguments& a) {
              checkpoint.manifest.step, checkpoint.manifest.tokens,
              data.tokenizer_model.empty() ? "; its tokenizer has no Hugging Face form"
                                           : ", with its tokenizer");
+  if (fold.layers > 0)
+    fmt::print("keys and values of {} of {} layers are folded onto their subspaces{}\n",
+               fold.layers, checkpoint.manifest.shape.layers,
+               fold.angles ? "; the angles by which these turned with the text are left out: exact "
+                             "where they were 0"
+                           : "");
   return kDone;
 }
 

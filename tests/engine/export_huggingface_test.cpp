@@ -13,6 +13,7 @@
 
 #include "engine/checkpoint/checkpoint.h"
 #include "tests/engine/pipeline.h"
+#include "tests/engine/run_phases.h"
 #include "tests/temporary_directory.h"
 
 namespace strait::testing {
@@ -49,9 +50,9 @@ HuggingFaceModel model_of(const TrainingConfig& c) {
 class ExportTest : public ::testing::Test {
  protected:
   // By way of a checkpoint on disk.
-  void export_model(const Snapshot& snapshot, const HuggingFaceModel& model) const {
-    export_huggingface(open_model(write_checkpoint(checkpoints_.path(), snapshot, {})), model,
-                       folder_);
+  KeyValueFold export_model(const Snapshot& snapshot, const HuggingFaceModel& model) const {
+    return export_huggingface(open_model(write_checkpoint(checkpoints_.path(), snapshot, {})),
+                              model, folder_);
   }
 
   const TemporaryDirectory checkpoints_, directory_;
@@ -142,6 +143,70 @@ TEST_F(ExportTest, AFoldedSubspaceModelComputesWhatItsBoundariesLeave) {
     Pipeline plain(tiny(1, "none", DType::f32), BackendKind::cpu);
     load(plain, SafetensorsFile(folder_ / "model.safetensors"));
     EXPECT_LE(logit_difference(*p, plain), 1e-5) << variant;
+  }
+}
+
+// A model whose keys and values were trained in subspaces: its weights folded as a plain training would begin with them.
+TEST_F(ExportTest, KeysAndValuesInSubspacesAreFoldedOntoThem) {
+  for (const char* method : {"none", "subspace"})
+    for (const char* rotation : {"taylor2", "none"}) {
+      TrainingConfig c = tiny_run(2, method, DType::f32, 2, 1);
+      c.shape.layers = 3;
+      c.shape.context = 16;
+      c.shards = 2;
+      c.context.method = "mos";
+      c.context.mixture.rank_k = 3;
+      c.context.mixture.rank_v = 5;
+      c.context.mixture.rotation = rotation;
+      const HashedTokens data(c.shape);
+      const auto states_of = [&](const TrainingConfig& of, const Snapshot* start) {
+        return run({{of, &data}}, {.start = start, .checkpoint_every = of.steps}).snapshots.at(0);
+      };
+      const Snapshot snapshot = states_of(c, nullptr);
+      const KeyValueFold fold = export_model(snapshot, model_of(c));
+      EXPECT_EQ(fold.layers, 2);  // the last one travels as it is
+      EXPECT_EQ(fold.angles, std::string(rotation) != "none");
+      TrainingConfig plain = c;
+      plain.method = {};
+      plain.context.method = "none";
+      plain.steps = 3;
+      plain.learning_rate.peak = 0;
+      const Snapshot folded = states_of(plain, &snapshot);
+      const SafetensorsFile file(folder_ / "model.safetensors");
+      for (const ParameterState& p : folded.parameters) {
+        const size_t at = p.name.find("qkv_proj.weight");
+        if (at == std::string::npos) continue;
+        std::vector<double> rows;
+        for (const char* part : {"q_proj.weight", "k_proj.weight", "v_proj.weight"})
+          for (const double x : file.read_as_double(p.name.substr(0, at) + part)) rows.push_back(x);
+        EXPECT_EQ(rows, values_of(p.master, p.dtype)) << p.name;
+        if (p.name.find("layers.2.") == std::string::npos) {
+          EXPECT_NE(rows, values_of(snapshot.find(p.name)->master, p.dtype)) << p.name;
+        }
+      }
+    }
+}
+
+TEST_F(ExportTest, ABasisThatDoesNotFitTheModelIsRefused) {
+  const TrainingConfig c = tiny(1, "none", DType::f32);
+  auto p = trained(c);
+  for (const Shape& shape :
+       {Shape{1, 1, 17}, Shape{3, 1, 16}, Shape{1, 16}, Shape{1, 1, 16 * 17}}) {
+    Snapshot snapshot = snapshot_of(*p);
+    for (const char* z : {"k", "v"})
+      snapshot.parameters.push_back(
+          {std::string("model.layers.0.self_attn.mixture.") + z + ".frames",
+           shape,
+           DType::f32,
+           std::vector<std::byte>(static_cast<size_t>(shape.elements()) * sizeof(float)),
+           {},
+           {}});
+    try {
+      export_model(snapshot, model_of(c));
+      FAIL() << to_string(shape);
+    } catch (const std::invalid_argument& e) {
+      EXPECT_THAT(e.what(), HasSubstr("k.frames is " + to_string(shape)));
+    }
   }
 }
 

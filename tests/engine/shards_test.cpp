@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 #include <mutex>
+#include <tuple>
 #include <variant>
 
 #include "engine/in_process.h"
@@ -250,6 +251,152 @@ TEST(Shards, MixturesOfSubspacesTrainAsOnOneRank) {
   }
 }
 
+// Stages, shards and replicas together, under 1f1b; with angles that pieces choose, too, where the pieces are the same.
+TEST(Shards, MixturesOfSubspacesTrainAsOnOneRankInEveryGrid) {
+  for (const char* theta : {"zero", "constant", "prev_piece"}) {
+    const TrainingConfig one = mixture(theta == std::string("prev_piece") ? 2 : 1, theta);
+    const Masked data(one.shape);
+    const Outcome expected = run(one, data);
+    for (const auto& [pipeline, replicas] : {std::pair{2, 1}, std::pair{1, 2}, std::pair{2, 2}}) {
+      TrainingConfig c = config(pipeline, 2, replicas, DType::f64);
+      c.context = one.context;
+      ASSERT_EQ(c.schedule, "1f1b");
+      expect_near(run(c, data), expected, kRounding,
+                  std::string(theta) + ", " + std::to_string(pipeline) + " stages, " +
+                      std::to_string(replicas) + " replicas");
+    }
+  }
+}
+
+// What trainings do with keys and values, by name. Gradients that are coded on the way are not: one rank sends none.
+std::map<std::string, ContextOptions> coded_ways() {
+  std::map<std::string, ContextOptions> ways;
+  ContextOptions mos = mixture(1, "zero").context;
+  mos.mixture.rotation = "none";
+  mos.mixture.basis_opt = "stiefel";
+  mos.mixture.basis_lr_mult = 1e5;  // gradients of so small a model's bases are small
+  ways["stiefel"] = mos;
+  for (const char* method : {"quantize", "topk"}) {
+    ContextOptions o;
+    o.method = o.baseline.method = method;
+    o.baseline.keep = 0.5;
+    ways[method] = o;
+  }
+  return ways;
+}
+
+std::vector<double> state_of(const Snapshot& snapshot, const std::string& name) {
+  const ParameterState* state = snapshot.find(name);
+  return state == nullptr ? std::vector<double>{} : values_of(state->master, state->dtype);
+}
+
+TEST(Shards, CodedKeysAndValuesTrainAsOnOneRank) {
+  for (const auto& [name, options] : coded_ways()) {
+    TrainingConfig one = config(1, 1, 1, DType::f64);
+    one.context = options;
+    const Masked data(one.shape);
+    const Outcome expected = run(one, data);
+    EXPECT_GT(
+        std::abs(expected.steps[0].loss - run(config(1, 1, 1, DType::f64), data).steps[0].loss),
+        1e-6);
+    for (const auto& [pipeline, shards, replicas] :
+         {std::tuple{1, 2, 1}, std::tuple{1, 4, 1}, std::tuple{2, 2, 2}}) {
+      TrainingConfig c = config(pipeline, shards, replicas, DType::f64);
+      c.context = options;
+      const Outcome o = run(c, data);
+      expect_near(o, expected, kRounding, name + " " + std::to_string(shards));
+      if (name != "stiefel") continue;
+      const std::string basis = "model.layers.0.self_attn.mixture.k.frames";
+      const auto before = state_of(expected.snapshots.at(0), basis),
+                 end = state_of(expected.snapshots.at(1), basis);
+      EXPECT_GT(nrmse(end, before), 1e-4);
+      EXPECT_LE(nrmse(state_of(o.snapshots.at(1), basis), end), kRounding);
+    }
+  }
+}
+
+// Every bit of what is drawn, moved or coded on the way goes through a checkpoint.
+TEST(Shards, CodedKeysAndValuesGoOnBitForBit) {
+  std::map<std::string, ContextOptions> ways = coded_ways();
+  ways["random"] = mixture(2, "prev_piece").context;
+  ways["random"].mixture.rotation = "random";
+  ways["drawn"] = mixture(2, "random").context;
+  for (const char* method : {"quantize", "topk"}) {
+    ways[std::string(method) + ", gradients, too"] = ways[method];
+    ways[std::string(method) + ", gradients, too"].baseline.gradients = "same";
+  }
+  for (const auto& [name, options] : ways) {
+    TrainingConfig c = config(1, 2, 1, DType::f32);
+    c.context = options;
+    const Masked data(c.shape);
+    const Outcome whole = run(c, data), rest = run(c, data, &whole.snapshots.at(0));
+    ASSERT_EQ(rest.steps.size(), 1U) << name;
+    EXPECT_EQ(rest.steps[0].loss, whole.steps[2].loss) << name;
+    EXPECT_EQ(rest.steps[0].grad_norm, whole.steps[2].grad_norm) << name;
+    const Snapshot &a = rest.snapshots.back(), &b = whole.snapshots.back();
+    ASSERT_EQ(a.parameters.size(), b.parameters.size()) << name;
+    for (const ParameterState& p : b.parameters)
+      EXPECT_EQ(a.find(p.name)->master, p.master) << name << " " << p.name;
+  }
+}
+
+// bf16: what is projected is what computes, not the masters alone. Own keys and values are left as the projections make them (`exact`).
+TEST(Shards, ProjectedWeightsComputeInBf16) {
+  TrainingConfig c = mixture(1, "zero", DType::bf16);
+  c.steps = 2;
+  c.evaluate_every = 0;
+  c.learning_rate.peak = 0;
+  c.context.mixture.local_block = "exact";
+  c.context.mixture.project_at_start = true;
+  const Masked data(c.shape);
+  const Outcome projected = run(c, data);
+  Snapshot folded = projected.snapshots.at(0);
+  folded.step = 0;
+  TrainingConfig plain = config(1, 1, 1, DType::bf16);
+  plain.steps = 2;
+  plain.evaluate_every = 0;
+  plain.learning_rate.peak = 0;
+  plain.context.fold_on_unplug = false;  // it is
+  EXPECT_EQ(projected.steps[0].loss, run(plain, data, &folded).steps[0].loss);
+  EXPECT_NE(projected.steps[0].loss, run(plain, data).steps[0].loss);
+}
+
+// Of layer l and keys, or values: what diagnostics.csv tells, of the first copy of each stage, once a step that is asked for.
+TEST(Shards, DiagnosticsTellOfKeysAndValuesAndChangeNothing) {
+  std::map<std::string, ContextOptions> ways = coded_ways();
+  ways["mos"] = mixture(2, "prev_piece").context;
+  for (const DType dtype : {DType::f32, DType::bf16})
+    for (const auto& [name, options] : ways) {
+      TrainingConfig c = config(2, 2, 2, dtype);
+      c.context = options;
+      const Masked data(c.shape);
+      const std::string plain = train(c, BackendKind::cpu, &data, 2, {}).parameters_hash;
+      c.diagnose_every = 2;
+      std::map<std::string, record::Diagnostic> found;
+      TrainingObserver observer;
+      observer.diagnostic = [&](const record::Diagnostic& d) {
+        if (!d.name.starts_with("layer")) return;
+        EXPECT_TRUE(found.emplace(d.name, d).second) << d.name;
+      };
+      EXPECT_EQ(train(c, BackendKind::cpu, &data, 2, observer).parameters_hash, plain) << name;
+      const bool mos = name == "mos", basis = mos || name == "stiefel";
+      EXPECT_EQ(found.size(), mos ? 12U : 4U) << name;
+      for (const int layer : {0, 1})
+        for (const char* z : {"key", "value"}) {
+          const std::string prefix = "layer" + std::to_string(layer) + "_" + z;
+          const record::Diagnostic& d = found.at(prefix + (basis ? "_captured" : "_error"));
+          EXPECT_EQ(d.step, 2);
+          EXPECT_EQ(d.boundary, layer);  // the stage that has the layer
+          EXPECT_GT(d.value, 0) << name << " " << d.name;
+          EXPECT_LT(d.value, 1) << name << " " << d.name;
+          if (!mos) continue;
+          EXPECT_GT(found.at(prefix + "_angle").value, 0);  // in the second step heads are not zero
+          EXPECT_LE(found.at(prefix + "_angle").value, options.mixture.theta_clip);
+          EXPECT_EQ(found.at(prefix + "_clipped").value, 0);
+        }
+    }
+}
+
 // M20: a layer that is not compressed works as in plain context parallelism.
 TEST(Shards, M20_UncompressedLayersAreThoseOfPlainAttention) {
   TrainingConfig c = mixture(2, "prev_piece", DType::f32);
@@ -310,6 +457,53 @@ TEST(Shards, MixturesBeginAndEndInPhases) {
           {&whole.snapshots.at(3)}, observer);
     EXPECT_NEAR(o.steps.at(0).loss, whole.steps[4].loss, 1e-6);
   }
+}
+
+// Whatever follows, a layer that has a basis no longer has its weights folded onto it.
+TEST(Shards, MixturesThatEndAreFolded) {
+  const TrainingConfig mixed = mixture(2, "prev_piece");
+  const Masked data(mixed.shape);
+  const Snapshot trained = run(mixed, data).snapshots.at(0);
+  // The projections after two more steps that move nothing.
+  const auto next = [&](const std::function<void(ContextOptions&)>& change) {
+    TrainingConfig first = mixed, after = mixed;
+    change(after.context);
+    after.first_step = 3;
+    after.tokens_before = static_cast<uint64_t>(2 * mixed.batch * mixed.shape.context);
+    for (TrainingConfig* c : {&first, &after}) {
+      c->steps = 4;
+      c->evaluate_every = 0;
+      c->learning_rate.peak = 0;
+    }
+    TrainingObserver observer;
+    Snapshot end;
+    observer.checkpoint = [&](const Snapshot& s) { end = s; };
+    observer.checkpoint_every = 4;
+    train({{first, &data}, {after, &data}}, BackendKind::reference, 2, {&trained}, observer);
+    return end;
+  };
+  const auto weights = [](const Snapshot& s, int layer) {
+    return state_of(s, "model.layers." + std::to_string(layer) + ".self_attn.qkv_proj.weight");
+  };
+  const Snapshot plain = next([](ContextOptions& o) { o.method = "none"; });
+  for (const int layer : {0, 1}) EXPECT_NE(weights(plain, layer), weights(trained, layer));
+  for (const char* method : {"quantize", "topk"}) {
+    const auto change = [&](ContextOptions& o) { o.method = o.baseline.method = method; };
+    const Snapshot folded = next(change), kept = next([&](ContextOptions&o) {
+                                            change(o);
+                                            o.fold_on_unplug = false;
+                                          });
+    for (const int layer : {0, 1}) {
+      EXPECT_EQ(weights(folded, layer), weights(plain, layer)) << method;
+      EXPECT_EQ(weights(kept, layer), weights(trained, layer)) << method;
+    }
+  }
+  const Snapshot one_layer = next([](ContextOptions& o) {
+    o.mixture.uncompressed_layers = "list";
+    o.mixture.uncompressed_list = {0};
+  });
+  EXPECT_EQ(weights(one_layer, 0), weights(plain, 0));
+  EXPECT_EQ(weights(one_layer, 1), weights(trained, 1));
 }
 
 // A phase makes anew the bases that it would make otherwise, layer by layer, whatever the grid; the others go on.
