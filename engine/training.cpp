@@ -104,6 +104,24 @@ std::string method_text(const TrainingConfig& c) {
   return text;
 }
 
+std::string context_text(const TrainingConfig& c) {
+  const ContextOptions& o = c.context;
+  if (o.method == "mos") {
+    const MixtureSizes sizes = mixture_sizes(o.mixture, c.shape);
+    return fmt::format("mos ranks {}/{}", sizes.rank_k, sizes.rank_v);
+  }
+  if (o.method == "quantize") return fmt::format("quantize int{}", o.baseline.bits);
+  if (o.method == "topk") return fmt::format("topk keep {}", o.baseline.keep);
+  return o.method;
+}
+
+std::string compression_text(const TrainingConfig& c) {
+  const std::string pipeline = method_text(c);
+  if (c.context.method == "none") return pipeline;
+  const std::string context = (c.context.method == "mos" ? "" : "context ") + context_text(c);
+  return pipeline == "none" ? context : pipeline + " + " + context;
+}
+
 ModelConstraint constraint_of(const TrainingConfig& c) { return make_method(c)->constraint(); }
 
 std::string boundaries_of(const TrainingConfig& c) {

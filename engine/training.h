@@ -95,6 +95,12 @@ int constrained_layers(const TrainingConfig& config);
 
 // The method in a few words: "subspace rank 16", "topk, 8 entries a token", "none, gradients cast".
 std::string method_text(const TrainingConfig& config);
+// The same of what keys and values become between the shards of a sequence: "none", "mos ranks 13/26" (keys' and values'), "quantize int8",
+// "topk keep 0.1".
+std::string context_text(const TrainingConfig& config);
+// What a training is called by what it compresses: the one of the two that is not "none", or both: "mapl rank 64 + mos ranks 13/26", "context
+// quantize int8" where the boundaries have a method of that name.
+std::string compression_text(const TrainingConfig& config);
 
 // What the method holds the parameters to.
 ModelConstraint constraint_of(const TrainingConfig& config);

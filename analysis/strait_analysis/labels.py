@@ -96,9 +96,33 @@ def _codec_text(options: dict) -> str:
 
 
 def method_text(scenario: dict) -> str:
-    """ "none", "subspace 8×", "subspace rank 40", "none, gradients cast fp16"; the axes of the grid that compress, joined by " + "."""
+    """ "none", "subspace 8×", "subspace rank 40", "none, gradients cast fp16"; the axes of the grid that compress, joined by " + ", as in
+    "mapl rank 64 + mos"; what phases change, joined by " > ", as in "none > mos"."""
+    compression = json.loads(json.dumps(scenario.get("compression", {})))
+    texts = [_compression_text(compression)]
+    for phase in scenario.get("training", {}).get("phases") or []:
+        for path, value in sorted(phase.get("set", {}).items(), key=lambda item: not item[0].endswith(".method")):
+            _change(compression, path.split("."), value)
+        texts.append(_compression_text(compression))
+    return " > ".join(text for text, before in zip(texts, [None, *texts]) if text != before)
+
+
+def _change(compression: dict, path: list[str], value) -> None:
+    """What a phase's `set` makes of the compression; another method forgets the options of the one before."""
+    if path[0] != "compression":
+        return
+    *parents, last = path[1:]
+    node = compression
+    for key in parents:
+        node = node.setdefault(key, {})
+    if last == "method" and node.get("method") != value:
+        node.clear()
+    node[last] = value
+
+
+def _compression_text(compression: dict) -> str:
     parts = []
-    for axis, options in scenario.get("compression", {}).items():
+    for axis, options in compression.items():
         if not isinstance(options, dict):
             continue  # what is said of the whole model, as "match"
         text = _codec_text(options)
@@ -106,7 +130,7 @@ def method_text(scenario: dict) -> str:
         if backward and _codec_text(backward) != text:
             text += f", gradients {_codec_text(backward)}"
         if text != "none":
-            parts.append(text if axis == "pipeline" else f"{axis} {text}")
+            parts.append(text if axis == "pipeline" or options.get("method") == "mos" else f"{axis} {text}")
     return " + ".join(parts) or "none"
 
 

@@ -71,7 +71,11 @@ std::string method_text(const scenario::Scenario& s) {
   std::string text(s.compression.pipeline.method());
   if (const auto rank = s.compression.pipeline.rank()) text += fmt::format(" rank {}", *rank);
   if (const auto ratio = s.compression.pipeline.ratio()) text += fmt::format(" {:g}x", *ratio);
-  return text;
+  const std::string_view keys_and_values = s.compression.context.method();
+  if (keys_and_values == "none") return text;
+  const std::string context =
+      fmt::format("{}{}", keys_and_values == "mos" ? "" : "context ", keys_and_values);
+  return text == "none" ? context : text + " + " + context;
 }
 
 Run open_run(const std::string& directory) {

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <optional>
+#include <utility>
 
 #include "sim/cli/commands.h"
 #include "sim/cli/compare.h"
@@ -56,6 +57,39 @@ const char* conversion_text(const ModelConstraint& before, const std::string& me
              : " (parameters are folded; the boundaries change the model)";
 }
 
+// What becomes of the projections of keys and values where subspaces of theirs end.
+const char* folding_text(const TrainingConfig& before, const TrainingConfig& after) {
+  if (before.context.method != "mos" || after.context.method == "mos") return "";
+  return after.context.fold_on_unplug
+             ? " (keys and values are folded: the same function at angle 0)"
+             : " (keys and values leave their subspaces: the model changes)";
+}
+
+// "mos ranks 13/26, ring, 92 kB a step, wire ratio 6.60x"
+std::string keys_and_values_text(const TrainingConfig& c, const StepTraffic& traffic) {
+  if (c.shards == 1) return context_text(c) + ", on one shard: nothing travels";
+  const KindBytes exchange = traffic.context.exchange();
+  return fmt::format("{}, {}, {} a step, wire ratio {:.2f}x", context_text(c),
+                     name_of(c.context.algorithm), bytes_text(static_cast<double>(exchange.all())),
+                     exchange.wire_ratio());
+}
+
+// Of the first phase, and of those that change the method.
+void print_keys_and_values(const TrainingJob& job, const StepTraffic& traffic) {
+  const char* label = "keys and values";
+  std::string before = "none";
+  for (const TrainingPhase& phase : job.phases) {
+    const TrainingConfig& c = phase.config;
+    const bool first = &phase == &job.phases.front();
+    if (context_text(c) == before && !(first && c.shards > 1)) continue;
+    before = context_text(c);
+    fmt::print("{:<18}{}{}\n", std::exchange(label, ""),
+               first ? "" : fmt::format("from step {}: ", c.first_step),
+               keys_and_values_text(
+                   c, first || c.shards == 1 ? traffic : traffic_of(dry_run(c).step, c.grid())));
+  }
+}
+
 void print_start(const TrainingJob& job, const fs::path& directory) {
   const TrainingConfig& c = job.config();
   const StepTraffic traffic = traffic_of(job.plan.step, c.grid());
@@ -76,18 +110,15 @@ void print_start(const TrainingJob& job, const fs::path& directory) {
     const std::string own = boundaries_of(after);
     const bool afresh =
         before.method.method == after.method.method && !own.empty() && own != boundaries_of(before);
-    fmt::print("from step {:<8}{}{}{}\n", after.first_step,
+    fmt::print("from step {:<8}{}{}{}{}\n", after.first_step,
                job.scenario.training.phases[i - 1].set.dump(),
                conversion_text(constraint_of(before), before.method.method, after),
+               folding_text(before, after),
                afresh ? " (what boundaries have of their own begins afresh: " + own + ")" : "");
   }
   fmt::print("boundaries        {}, {} a step, wire ratio {:.2f}x\n", method_text(c),
              bytes_text(static_cast<double>(b.all())), b.combined().wire_ratio());
-  if (c.shards > 1)
-    fmt::print("keys and values   {}, {}, {} a step, wire ratio {:.2f}x\n", c.context.method,
-               name_of(c.context.algorithm),
-               bytes_text(static_cast<double>(traffic.context.exchange().all())),
-               traffic.context.exchange().wire_ratio());
+  print_keys_and_values(job, traffic);
   if (job.scenario.network.model != sim::NetworkModel::packet) return;
   const double packet = predict_packet_seconds(job.scenario, job.plan.step);
   fmt::print("packet model      about {} of host time, beside the training\n",
@@ -104,11 +135,11 @@ void print_start(const TrainingJob& job, const fs::path& directory) {
   }
 }
 
-// "subspace rank 16", or "none > subspace rank 16" where phases change it.
+// "subspace rank 16", or "none > mos ranks 13/26" where phases change it.
 std::string methods_of(const TrainingJob& job) {
   std::vector<std::string> names;
   for (const TrainingPhase& phase : job.phases) {
-    std::string name = method_text(phase.config);
+    std::string name = compression_text(phase.config);
     if (names.empty() || names.back() != name) names.push_back(std::move(name));
   }
   return fmt::format("{}", fmt::join(names, " > "));

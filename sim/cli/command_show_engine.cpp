@@ -100,9 +100,11 @@ void print_bytes(const TrainingConfig& config, const record::StepLog& step) {
   if (config.shards > 1)
     fmt::print(
         "keys and values   {}, {} shards, {}, {}: forward {}, backward {}, wire ratio {:.2f}x\n",
-        config.context.method, config.shards, name_of(config.context.algorithm),
+        context_text(config), config.shards, name_of(config.context.algorithm),
         name_of(config.context.layout), text(context.forward.payload),
         text(context.backward.payload), context.exchange().wire_ratio());
+  else if (config.context.method != "none")
+    fmt::print("keys and values   {}, on one shard: nothing travels\n", context_text(config));
   if (config.copies_differ())
     fmt::print("parameters        {} copies of each stage average theirs every {} steps\n",
                config.grid().copies(), config.synchronisation.every);
@@ -142,8 +144,7 @@ int show_command(const std::string& file, const std::vector<std::string>& set) {
   write_matched_width(s, config);
   const DryRun plan = dry_run(config);
   std::optional<DryRun> plain;
-  if (config.method.method != "none" || config.method.backward)
-    plain = dry_run(planned_training(uncompressed(s), file));
+  if (compresses(s)) plain = dry_run(planned_training(uncompressed(s), file));
   const DryRun* beside = plain ? &*plain : nullptr;
   const record::RecordHeader header = make_header(config, BackendKind::meta, plan.ranks, "", "");
   fmt::print("{}\n\n", scenario::to_json(s).dump(2));

@@ -142,8 +142,7 @@ std::vector<ComparisonRow> compare(const fs::path& run, const scenario::Scenario
     rows.back().method = own.method;
   }
   // Of the uncompressed form nothing is measured: it is not computed.
-  const scenario::PipelineCompression& p = s.compression.pipeline;
-  if ((p.method() == "none" && !p.backward) || s.devices.timing.measured) return rows;
+  if (!compresses(s) || s.devices.timing.measured) return rows;
   const fs::path directory = run / "compare" / "none";
   const scenario::Scenario plain = record_uncompressed(directory, s, config);
   const size_t compressed = rows.size();

@@ -16,6 +16,8 @@ TrainingConfig to_training(const scenario::Scenario& scenario, int vocabulary);
 
 // The same training with method none at the run's precision and the model's own FFN width; of phases the first.
 scenario::Scenario uncompressed(scenario::Scenario scenario);
+// Whether the training, of phases the first, compresses anything that its uncompressed form does not.
+bool compresses(const scenario::Scenario& scenario);
 
 // Puts the FFN width that compression.match has found into the scenario; nothing where it does not match.
 void write_matched_width(scenario::Scenario& scenario, const TrainingConfig& config);

@@ -334,6 +334,11 @@ scenario::Scenario uncompressed(scenario::Scenario s) {
   return s;
 }
 
+bool compresses(const scenario::Scenario& s) {
+  const scenario::PipelineCompression& p = s.compression.pipeline;
+  return p.method() != "none" || p.backward || s.compression.context.method() != "none";
+}
+
 void write_matched_width(scenario::Scenario& s, const TrainingConfig& config) {
   if (s.compression.match == scenario::Match::parameters)
     s.compression.ffn_width = config.shape.ffn_width;

@@ -29,6 +29,19 @@ class MethodTexts(unittest.TestCase):
         self.assertEqual(text(pipeline={"method": "cast", "format": "fp16"}, match="parameters", match_multiple=1, ffn_width=6303), "cast fp16")
         self.assertEqual(text(pipeline={"method": "none"}, match="none"), "none")
 
+    def test_they_name_keys_and_values_and_what_phases_change(self):
+        def text(phases=(), **compression):
+            return method_text({"compression": compression, "training": {"phases": [{"at": 5 + i, "set": s} for i, s in enumerate(phases)]}})
+        mos = {"method": "mos", "rho_k": 0.9}
+        self.assertEqual(text(pipeline={"method": "none"}, context=mos), "mos")
+        self.assertEqual(text(pipeline={"method": "mapl", "rank": 64}, context=mos), "mapl rank 64 + mos")
+        self.assertEqual(text(context={"method": "quantize", "bits": 4}), "context quantize int4")
+        self.assertEqual(text([{"compression.context": mos}, {"training.batch": 4}], pipeline={"method": "none"}), "none > mos")
+        self.assertEqual(text([{"compression.context.method": "quantize", "compression.context.bits": 8}, {"compression.context": {"method": "none"}}],
+                              pipeline={"method": "none"}, context={"method": "topk", "keep": 0.1}), "context topk keep 0.1 > context quantize int8 > none")
+        self.assertEqual(text([{"compression.pipeline": {"method": "none"}}], pipeline={"method": "subspace", "rank": 4}), "subspace rank 4 > none")
+        self.assertEqual(text([{"model.context": 64}], pipeline={"method": "none"}), "none")
+
 
 class Directories(unittest.TestCase):
     def setUp(self):

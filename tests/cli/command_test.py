@@ -200,6 +200,26 @@ class Commands(Case):
         self.assertEqual(sent[::2], sent[1::2])
         self.assertTrue(sent[0] < sent[4] < sent[2])
 
+    def test_runs_are_called_by_what_becomes_of_keys_and_values_too(self):
+        grid = {"parallel": {"pipeline": 1, "context": 2}, "compression": {"pipeline": {"method": "none"}}, "network__topology": "access"}
+        mos = {"method": "mos", "rank_k": 4, "rank_v": 8}
+        phases = [{"at": 3, "set": {"compression.context": mos}}, {"at": 5, "set": {"compression.context": {"method": "quantize"}}}]
+        told = self.ok("run", self.write(training__phases=phases, output__compare_networks=[], **grid), "--out", "out")
+        self.assertRegex(told, r"(?m)^keys and values   none, ring, .* wire ratio 1\.00x\n {18}from step 3: mos ranks 4/8, ring, .* wire ratio [2-9].*\n"
+                               r" {18}from step 5: quantize int8, ring, ")
+        self.assertIn('"quantize"}} (keys and values are folded: the same function at angle 0)', told)
+        self.assertRegex(told, r"(?m)^none > mos ranks 4/8 > context quantize int8 +home-80m ")
+        grid["compression"]["context"] = mos
+        told = self.ok("run", self.write(output__compare_networks=["datacenter-100g"], output__diagnose_every=3, training__checkpoint_every=6, **grid),
+                       "--out", "mos")
+        self.assertRegex(told, r"(?m)^mos ranks 4/8 +home-80m ")
+        self.assertRegex(told, r"(?m)^none +datacenter-100g ")
+        rows = [(row["step"], row["boundary"], row["name"]) for row in self.rows(self.folder / "mos/diagnostics.csv")]
+        self.assertEqual(rows, [(step, "0", f"layer{layer}_{z}_{name}") for step in ("3", "6") for layer in range(3) for z in ("key", "value")
+                                for name in ("captured", "angle", "clipped")])
+        self.assertIn("keys and values of 3 of 4 layers are folded onto their subspaces; the angles", self.ok("export", "mos"))
+        self.assertIn("keys and values   mos ranks 4/8, 2 shards", self.ok("show", self.folder / "mos/scenario.json"))
+
     def test_the_closing_table_compares_networks_and_the_uncompressed_method(self):
         done = self.strait("run", self.write(output__compare_networks=["datacenter-100g"]), "--out", "out")
         self.assertEqual(done.returncode, 0, done.stderr)
