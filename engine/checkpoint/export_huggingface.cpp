@@ -48,9 +48,9 @@ class Source {
     return values;
   }
 
-  void check_all_taken() const {
+  void check_all_taken() {
     for (const auto& [name, entry] : file_.tensors())
-      if (!taken_.contains(name) && !method_->adds(name) && !of_folded(name))
+      if (!taken_.contains(name) && !method_->adds(name) && !of_folded(name) && !of_copy(name))
         throw std::invalid_argument(fmt::format(
             "parameter {} has no place in a plain LLaMA: the model cannot be exported", name));
   }
@@ -95,6 +95,21 @@ class Source {
     file_.read(name, p.master.data(), DType::f32, found.shape);
     taken_.insert(name);
     return p;
+  }
+
+  // Whether it is another copy's parameter (copy_name()) that is written as the first one's. Throws where they differ.
+  bool of_copy(const std::string& name) {
+    const std::string first = name.substr(0, name.rfind(".copy."));
+    if (first == name || of_folded(first)) return first != name;
+    if (!taken_.contains(first)) return false;
+    if (read(first)->master != read(name)->master)
+      throw std::invalid_argument(fmt::format(
+          "parameter {} differs between copies, which have not been averaged at this step: export "
+          "a "
+          "checkpoint of a step that is a multiple of parallel.synchronisation.every, or the last "
+          "one, of a training with scope all",
+          first));
+    return true;
   }
 
   const SafetensorsFile& file_;

@@ -30,8 +30,8 @@ struct KeyValueFold {
 };
 
 // Writes model.safetensors (fp32) and config.json into `directory`, which exists, from a checkpoint's model file (open_model()).
-// Throws std::invalid_argument for a method that leaves no plain LLaMA, with the reason, and for parameters that are not those of
-// such a model; SafetensorsError and std::runtime_error where a file cannot be read or written.
+// Throws std::invalid_argument for a method that leaves no plain LLaMA, with the reason, for parameters that are not those of
+// such a model, and where copies have parameters of their own (parallel.synchronisation) that differ; SafetensorsError and std::runtime_error where a file cannot be read or written.
 KeyValueFold export_huggingface(const SafetensorsFile& parameters, const HuggingFaceModel& model,
                                 const std::filesystem::path& directory);
 

@@ -187,6 +187,34 @@ TEST_F(ExportTest, KeysAndValuesInSubspacesAreFoldedOntoThem) {
     }
 }
 
+// Copies that take steps of their own have names of their own; what is exported is what they agree on.
+TEST_F(ExportTest, CopiesThatAverageTheirParametersAreExportedWhereTheyAgree) {
+  TrainingConfig c = tiny_run(1, "none", DType::f32, 4, 1);
+  c.shape.layers = 2;
+  c.shape.context = 16;
+  c.shards = 2;
+  c.context.method = "mos";
+  c.context.mixture.rank_k = 3;
+  c.context.mixture.rank_v = 5;
+  c.synchronisation.mode = Synchronisation::parameters;
+  c.synchronisation.every = 3;
+  const HashedTokens data(c.shape);
+  const Outcome o = run({{c, &data}}, {.checkpoint_every = 1});
+  ASSERT_EQ(o.snapshots.size(), 4U);
+  for (const Snapshot& snapshot : o.snapshots) {
+    if (snapshot.step >= 3) {  // averaged; the end of the training
+      EXPECT_EQ(export_model(snapshot, model_of(c)).layers, 1) << snapshot.step;
+      continue;
+    }
+    try {
+      export_model(snapshot, model_of(c));
+      FAIL() << snapshot.step;
+    } catch (const std::invalid_argument& e) {
+      EXPECT_THAT(e.what(), HasSubstr("parallel.synchronisation.every"));
+    }
+  }
+}
+
 TEST_F(ExportTest, ABasisThatDoesNotFitTheModelIsRefused) {
   const TrainingConfig c = tiny(1, "none", DType::f32);
   auto p = trained(c);
