@@ -14,6 +14,7 @@ SOURCE = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(SOURCE / "analysis"), str(SOURCE / "analysis/results")]
 
 import methods  # noqa: E402
+import page as pages  # noqa: E402
 import rates  # noqa: E402
 from entries import difference, entries_of, order, ratio_class  # noqa: E402
 from strait_analysis.files import InputError  # noqa: E402
@@ -155,7 +156,7 @@ class Page(Folder):
     def make(self, *ablations) -> tuple[int, str]:
         page = self.folder / "page.md"
         if not page.exists():
-            page.write_text(f"# Before\n\n{methods.BEGIN}\nold\n{methods.END}\n\nAfter.\n")
+            page.write_text(f"# Before\n\n{methods.BEGIN}\nold\n{pages.END}\n\nAfter.\n")
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             status = methods.main([str(self.folder / "rates"), str(self.folder / "small"), *map(str, ablations), "--page", str(page)])
         return status, page.read_text()
@@ -179,7 +180,7 @@ class Page(Folder):
         status, first = self.make()
         figures = [(self.folder / name).read_bytes() for name in ("methods_loss_vs_ratio.svg", "methods_time_to_target.svg")]
         self.assertEqual(status, 0)
-        self.assertTrue(first.startswith("# Before\n\n") and first.endswith(f"{methods.END}\n\nAfter.\n"))
+        self.assertTrue(first.startswith("# Before\n\n") and first.endswith(f"{pages.END}\n\nAfter.\n"))
         self.assertNotIn("old", first)
         self.assertEqual(self.make(), (0, first))
         self.assertEqual([(self.folder / name).read_bytes() for name in ("methods_loss_vs_ratio.svg", "methods_time_to_target.svg")], figures)
@@ -201,7 +202,7 @@ class Page(Folder):
 
     def test_the_committed_page_has_the_markers(self):
         page = methods.PAGE.read_text()
-        self.assertEqual((page.count(methods.BEGIN), page.count(methods.END)), (1, 1))
+        self.assertEqual((page.count(methods.BEGIN), page.count(pages.END)), (1, 1))
 
 
 if __name__ == "__main__":
