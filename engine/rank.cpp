@@ -29,7 +29,13 @@ int64_t sequences_before(const TrainingConfig& config) {
 
 SequenceLayout layout_of(const TrainingConfig& config) {
   return token_layout(config.exchanges() ? config.context : ContextOptions{}, config.shards,
-                      config.shape.context);
+                      config.padded_context());
+}
+
+ModelShape padded_shape(const TrainingConfig& config) {
+  ModelShape shape = config.shape;
+  shape.context = config.padded_context();
+  return shape;
 }
 
 }  // namespace
@@ -44,6 +50,7 @@ Rank::Rank(const TrainingConfig& config, int rank, Backend& backend, RankRecorde
       rank_(rank),
       stage_index_(grid_.stage(rank)),
       replica_(grid_.replica(rank)),
+      shape_(padded_shape(config)),
       token_positions_(layout_of(config).positions(grid_.shard(rank))),
       token_order_(layout_of(config).order()),
       ops_(backend),
@@ -59,10 +66,10 @@ Rank::Rank(const TrainingConfig& config, int rank, Backend& backend, RankRecorde
   const std::vector<LayerRange> ranges =
       split_layers(config.shape.layers, config.pipeline, config.layers_per_stage);
   layers_ = ranges.at(static_cast<size_t>(stage_index_));
-  const MethodContext c{config.shape, config.seed, parameters_, pool, config.pipeline - 1};
+  const MethodContext c{shape_, config.seed, parameters_, pool, config.pipeline - 1};
   shard_link_ = std::make_unique<ShardLink>(place());
   stage_ = std::make_unique<Stage>(
-      StageOptions{config.shape, layers_, first(), last(), constrained_layers(config),
+      StageOptions{shape_, layers_, first(), last(), constrained_layers(config),
                    frames_needed(schedule_, stage_index_), config.head_chunk_rows, config.dtype,
                    config.shards, config.context, shard_link_.get()},
       *method_, c);
@@ -173,19 +180,19 @@ void Rank::end_synchronise(int64_t step) {
 }
 
 // Targets are shifted before a sequence is sharded: the target of a shard's last token may be another shard's. Documents are needed of
-// whole sequences (Frame::documents).
+// whole sequences (Frame::documents). Padding is token 0, which no token before it sees, without a target.
 void Rank::load_batch(Frame& frame, int64_t first_sequence) {
   frame.arena.rewind(0);
   frame.ids = frame.targets = frame.documents = Tensor{};
-  const int64_t whole = config_.shape.context;
   if (takes_ids_) frame.ids = frame.arena.take({frame.rows()}, DType::i32);
   if (last()) frame.targets = frame.arena.take({frame.rows()}, DType::i32);
   if (config_.document_mask)
-    frame.documents = frame.arena.take({frame.sequences, whole}, DType::i32);
+    frame.documents = frame.arena.take({frame.sequences, shape_.context}, DType::i32);
   const bool reads_ids = takes_ids_ || config_.document_mask;
   if (data_ == nullptr || (!reads_ids && !last())) return;
   std::vector<int32_t> ids, targets, documents;
-  std::vector<int32_t> sequence(static_cast<size_t>(whole)), sequence_targets(sequence.size());
+  std::vector<int32_t> sequence(static_cast<size_t>(shape_.context), 0),
+      sequence_targets(sequence.size(), -1);
   for (int64_t b = 0; b < frame.sequences; ++b) {
     int32_t* i = reads_ids ? sequence.data() : nullptr;
     int32_t* y = last() ? sequence_targets.data() : nullptr;

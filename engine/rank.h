@@ -76,6 +76,7 @@ class Rank {
   const TrainingConfig& config_;
   Grid grid_;
   int rank_, stage_index_, replica_;
+  ModelShape shape_;  // sequences are as long as their shards together: with padding
   // Of this shard's tokens in the sequence, and of those of all shards (SequenceLayout::order()).
   std::vector<int32_t> token_positions_, token_order_;
   Backend& ops_;

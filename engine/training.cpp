@@ -54,9 +54,6 @@ void validate(const TrainingConfig& c) {
     throw std::invalid_argument(
         fmt::format("batch is {}; it must be divisible by replicas x microbatches ({} x {})",
                     c.batch, c.replicas, c.microbatches));
-  if (c.shape.context % c.shards != 0)
-    throw std::invalid_argument(fmt::format("context is {}; it must be divisible by shards ({})",
-                                            c.shape.context, c.shards));
   if (c.exchanges()) validate_context(c);
   if (c.clip_norm < 0)
     throw std::invalid_argument(

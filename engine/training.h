@@ -36,7 +36,7 @@ struct TrainingConfig {
   DType dtype = DType::f32;  // T: f32, bf16; f64 on the reference backend
   uint64_t seed = 0;
   int pipeline = 1;
-  int shards = 1;    // of a sequence (context parallelism); divides shape.context
+  int shards = 1;    // of a sequence (context parallelism)
   int replicas = 1;  // data parallelism
   CopySynchronisation synchronisation;
   ContextOptions context;             // how attention works on shards
@@ -64,7 +64,11 @@ struct TrainingConfig {
   Grid grid() const { return {pipeline, shards, replicas}; }
   // Of one microbatch: its sequences, and a shard's tokens of each.
   int64_t sequences() const { return int64_t{batch} / replicas / microbatches; }
-  int64_t shard_context() const { return shape.context / shards; }
+  int64_t shard_context() const { return padded_context() / shards; }
+  // Of a sequence on its shards: shape.context, and the padding behind it without which shards would not be equally long.
+  int64_t padded_context() const {
+    return shards > 1 ? strait::padded_context(context, shards, shape.context) : shape.context;
+  }
   // Whether copies of a rank differ between two steps at which they are averaged.
   bool copies_differ() const {
     return grid().copies() > 1 && synchronisation.mode == Synchronisation::parameters;

@@ -17,7 +17,7 @@ from strait_analysis.statistics import mean_interval  # noqa: E402
 @dataclass
 class Entry:
     label: str  # of the sweep file
-    method: str  # "mapl", "mapl vq", "quantize"
+    method: str  # "mapl", "mapl vq", "quantize"; the label where the scenario has no method of the pipeline's boundaries
     setting: str  # "8×", "rank 64", "int4", "bf16"; "" for none
     ratio: float  # the wire ratio that was asked for; nan where the scenario asks for none
     optimizer: str
@@ -26,7 +26,7 @@ class Entry:
     losses: dict[int, float] = field(default_factory=dict)  # seed → final validation loss, of those that have one
     wire_ratio: float = math.nan  # both directions and all synchronisation
     wire_ratio_forward: float = math.nan
-    step_s: dict[str, float] = field(default_factory=dict)  # network → mean step, virtual seconds, mean over seeds
+    step_s: dict[str, float] = field(default_factory=dict)  # network (bandwidth or preset) → mean step, virtual seconds, mean over seeds
     times: dict[tuple[str, float], list[float]] = field(default_factory=dict)  # (network, target) → virtual seconds a seed; nan: not reached
     seeds: set[int] = field(default_factory=set)
 
@@ -59,7 +59,7 @@ def entries_of(directory) -> list[Entry]:
 
 
 def _entry(label: str, points: list[Point]) -> Entry:
-    options = value_at(points[0].written, "compression.pipeline", {})
+    options = {"method": label, **value_at(points[0].written, "compression.pipeline", {})}
     setting = next((form.format(options[key]) for key, form in (("ratio", "{:g}×"), ("rank", "rank {}"), ("bits", "int{}"), ("format", "{}"))
                     if key in options), "")
     method = options["method"] + (" vq" if "vq" in options else "")
@@ -70,7 +70,8 @@ def _entry(label: str, points: list[Point]) -> Entry:
                   wire_ratio=_mean(f["wire_ratio"] for f in figures), wire_ratio_forward=_mean(f["wire_ratio_forward"] for f in figures))
     steps: dict[str, list[float]] = {}
     for point, f in zip(points, figures):
-        seed, network = int(point.axes["seed"]), value_at(point.written, "network.preset", "")
+        seed = int(point.axes["seed"])
+        network = value_at(point.written, "network.links.bandwidth") or value_at(point.written, "network.preset", "")
         entry.seeds.add(seed)
         if math.isfinite(f["final_validation_loss"]) and entry.losses.setdefault(seed, f["final_validation_loss"]) != f["final_validation_loss"]:
             raise InputError(f"{point.name}: another loss than on another network: \"{label}\" names two trainings")

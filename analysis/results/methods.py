@@ -14,13 +14,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import rates  # noqa: E402
-from entries import Entry, difference, entries_of, order, ratio_class  # noqa: E402
+from entries import Entry, entries_of, ratio_class  # noqa: E402
 from method_figures import METHODS, OPTIMIZERS, loss_over_ratio, time_over_ratio  # noqa: E402
+from page import difference_text, loss_text, markdown, order_text, time_text, with_generated  # noqa: E402
 from strait_analysis.files import InputError, read_json  # noqa: E402
 from strait_analysis.quantities import duration, number  # noqa: E402
 from strait_analysis.report import image_bytes, write_file  # noqa: E402
 
-BEGIN, END = "<!-- generated: analysis/results/methods.py -->", "<!-- end of what is generated -->"
+BEGIN = "<!-- generated: analysis/results/methods.py -->"
 PAGE = Path(__file__).resolve().parents[2] / "docs/results/methods.md"
 # Which pairs of methods the page compares, at equal ratio (`none` with every one), and what is published of the first one's loss less the
 # other's, in nats; empty: nothing that we know of. MAPL: arXiv 2606.05484 (150 M to 1 B parameters, Muon); SSN: 2506.01260; ResBM: 2604.11947.
@@ -39,42 +40,6 @@ COMPARISONS = [
       for baseline in ("topk", "quantize") for learned in ("subspace", "resbm", "mapl")),
     ("mapl vq", "mapl", "+0.01 to +0.13, at twice the ratio (MAPL)"),
 ]
-
-
-def markdown(rows: list[list[str]], numbers_from: int = 1) -> str:
-    """A table; the first row is its head. Columns from `numbers_from` on stand right."""
-    rule = ["---" if i < numbers_from else "---:" for i in range(len(rows[0]))]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])
-
-
-def signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
-
-
-def loss_text(entry: Entry) -> str:
-    """ "4.488 [4.470, 4.501]": the mean and the band; how many seeds where some have no loss."""
-    if not entry.losses:
-        return "diverged"
-    missing = f" ({len(entry.losses)} of {len(entry.seeds)} seeds)" if len(entry.losses) < len(entry.seeds) else ""
-    return f"{entry.loss:.3f} [{entry.band[0]:.3f}, {entry.band[1]:.3f}]{missing}"
-
-
-def difference_text(entry: Entry, reference: Entry | None) -> str:
-    """ "+0.102 ± 0.021": the mean of the paired differences and half of its 95 % interval."""
-    if reference is None or entry is reference:
-        return ""
-    mean, low, high, n = difference(entry, reference)
-    if n == 0:
-        return "–"
-    return signed(mean) + (f" ± {(high - low) / 2:.3f}" if n > 1 else "")
-
-
-def time_text(seconds: list[float]) -> str:
-    """ "6.4 min"; "6.4 min (2 of 3)" where the other seeds did not get there."""
-    reached = [value for value in seconds if math.isfinite(value)]
-    if not reached:
-        return "–"
-    return duration(sum(reached) / len(reached)) + (f" ({len(reached)} of {len(seconds)})" if len(reached) < len(seconds) else "")
 
 
 def plain_of(entries: list[Entry], optimizer: str) -> Entry | None:
@@ -129,12 +94,7 @@ def _at(entries: list[Entry], method: str, optimizer: str, ratio: float, classes
 def _order_cell(sides: list[list[Entry]]) -> str:
     """ "**lower** −0.077 ± 0.066", for each two that there are."""
     first, second = sides
-    return "; ".join(f"{_order_text(entry, reference)} {difference_text(entry, reference)}" for entry in first for reference in second)
-
-
-def _order_text(entry: Entry, reference: Entry) -> str:
-    found = order(entry, reference)
-    return f"**{found}**" if found in ("lower", "higher") else found
+    return "; ".join(f"{order_text(entry, reference)} {difference_text(entry, reference)}" for entry in first for reference in second)
 
 
 def time_tables(entries: list[Entry], networks: list[str], target: float) -> str:
@@ -176,7 +136,7 @@ def ablation(directory: Path) -> str:
     for entry in entries:
         reference = next(other for other in entries if other.optimizer == entry.optimizer)
         rows.append([entry.label, OPTIMIZERS[entry.optimizer], f"{number(entry.wire_ratio_forward)}×", f"{number(entry.wire_ratio)}×",
-                     loss_text(entry), difference_text(entry, reference), "" if entry is reference else _order_text(entry, reference),
+                     loss_text(entry), difference_text(entry, reference), "" if entry is reference else order_text(entry, reference),
                      duration(entry.step_s[network])])
     return f"### `{name}`\n\n{markdown(rows, 2)}\n\nDifferences and bands are those to the first row of the same optimizer."
 
@@ -205,13 +165,6 @@ def generated(tried: list[rates.Tried], entries: list[Entry], networks: list[str
     return "\n\n".join(parts)
 
 
-def with_generated(page: str, text: str) -> str:
-    """The page with `text` between its markers. Raises InputError where it does not have each of them once."""
-    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
-        raise InputError(f"the page has not the lines {BEGIN} and {END}, once each and in this order")
-    return f"{page[:page.index(BEGIN)]}{BEGIN}\n\n{text}\n\n{page[page.index(END):]}"
-
-
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Rewrites the generated part of docs/results/methods.md.")
     parser.add_argument("rates", metavar="RATES_SWEEP_DIR", type=Path)
@@ -223,7 +176,7 @@ def main(arguments: list[str]) -> int:
         page = options.page.read_text(encoding="utf-8")
         entries = entries_of(options.small)
         networks, target = list(dict.fromkeys(network for entry in entries for network in entry.step_s)), common_target(entries)
-        text = with_generated(page, generated(rates.tried_rates(options.rates), entries, networks, target, options.ablations))
+        text = with_generated(page, generated(rates.tried_rates(options.rates), entries, networks, target, options.ablations), BEGIN)
         figures = {"methods_loss_vs_ratio.svg": loss_over_ratio(entries), "methods_time_to_target.svg": time_over_ratio(entries, target, networks)}
         for name, figure in figures.items():
             write_file(options.page.parent / name, image_bytes(figure, "svg"))

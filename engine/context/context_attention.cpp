@@ -112,7 +112,6 @@ void validate(const ContextOptions& options, const ModelShape& shape, int shards
              ulysses = options.algorithm == ContextAlgorithm::ulysses, ring = !gather && !ulysses;
   const std::string name = name_of(options.algorithm);
   validate_heads(options, shape, shards);
-  token_layout(options, shards, shape.context);
   if (!ring && options.bwd_schedule != RingBackward::home)
     refuse("bwd_schedule", name_of(options.bwd_schedule),
            "only algorithms ring and hybrid have schedules, not " + name);
@@ -144,9 +143,20 @@ void validate(const ContextOptions& options, const ModelShape& shape, int shards
   validate_method(options, shape, shards, t);
 }
 
+namespace {
+
+int ranks_per_shard(const ContextOptions& options) {
+  return options.algorithm == ContextAlgorithm::hybrid ? options.ulysses_degree : 1;
+}
+
+}  // namespace
+
 SequenceLayout token_layout(const ContextOptions& options, int shards, int64_t tokens) {
-  const bool hybrid = options.algorithm == ContextAlgorithm::hybrid;
-  return {options.layout, shards, tokens, hybrid ? options.ulysses_degree : 1};
+  return {options.layout, shards, tokens, ranks_per_shard(options)};
+}
+
+int64_t padded_context(const ContextOptions& options, int shards, int64_t tokens) {
+  return padded_tokens(options.layout, shards, tokens, ranks_per_shard(options));
 }
 
 std::unique_ptr<ContextAttention> make_context_attention(const ContextOptions& options,

@@ -58,6 +58,8 @@ struct ContextOptions {
 void validate(const ContextOptions& options, const ModelShape& shape, int shards, DType t);
 // Which tokens each rank holds: what the data is cut by. Throws as above.
 SequenceLayout token_layout(const ContextOptions& options, int shards, int64_t tokens);
+// What sequences of `tokens` are filled up to for it. The options are valid for `shards`.
+int64_t padded_context(const ContextOptions& options, int shards, int64_t tokens);
 
 class ContextAttention {
  public:

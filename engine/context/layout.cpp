@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <numeric>
 #include <stdexcept>
 
 #include "kernels/check.h"
@@ -20,6 +21,20 @@ const char* name_of(TokenLayout layout) {
   return "?";
 }
 
+namespace {
+
+// Every group takes one stretch of a sequence, or two.
+int64_t parts_of(TokenLayout layout, int groups) {
+  return layout == TokenLayout::zigzag && groups > 1 ? 2 * groups : groups;
+}
+
+}  // namespace
+
+int64_t padded_tokens(TokenLayout layout, int shards, int64_t tokens, int ranks_per_shard) {
+  const int64_t unit = std::lcm(parts_of(layout, shards / ranks_per_shard), int64_t{shards});
+  return (tokens + unit - 1) / unit * unit;
+}
+
 SequenceLayout::SequenceLayout(TokenLayout layout, int shards, int64_t tokens, int ranks_per_shard)
     : layout_(layout),
       shards_(shards),
@@ -32,7 +47,7 @@ SequenceLayout::SequenceLayout(TokenLayout layout, int shards, int64_t tokens, i
                     shards, ranks_per_shard));
   }
   const int groups = shards / ranks_per_shard;
-  const int64_t parts = layout == TokenLayout::zigzag && groups > 1 ? 2 * groups : groups;
+  const int64_t parts = parts_of(layout, groups);
   if (tokens < 1 || tokens % parts != 0 || tokens % shards != 0) {
     const bool twice = tokens % parts != 0 && parts == 2 * groups;
     throw std::invalid_argument(

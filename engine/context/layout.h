@@ -27,6 +27,10 @@ struct PiecePlace {
   bool operator==(const PiecePlace&) const = default;
 };
 
+// What a sequence of `tokens`, at least 1, is to be filled up to for SequenceLayout(layout, shards, …, ranks_per_shard): the least length that can be
+// divided. Padding comes last, so that no query before it sees it (section 12, T15).
+int64_t padded_tokens(TokenLayout layout, int shards, int64_t tokens, int ranks_per_shard = 1);
+
 class SequenceLayout {
  public:
   // `tokens` of one sequence over `shards`. With `ranks_per_shard` > 1 (Ulysses inside a ring, section 8) the layout is that of shards /

@@ -37,6 +37,9 @@ void print_model(const TrainingConfig& config, const DryRun& plan, const DryRun*
   fmt::print("parameters        {} trained{}\n", parameters(plan), beside(parameters));
   fmt::print("FLOPs per step    {}{}\n", flops(plan), beside(flops));
   fmt::print("tokens per step   {}\n", plan.step.tokens);
+  if (const int64_t padding = config.padded_context() - config.shape.context; padding > 0)
+    fmt::print("padding           {} tokens behind every {}: shards are equally long\n", padding,
+               config.shape.context);
 }
 
 void print_ranks(const record::RecordHeader& header, const DryRun& plan, const DryRun* plain) {

@@ -127,10 +127,10 @@ std::vector<Problem> resolve_model(Scenario& scenario, const ModelResolver& reso
     report("/parallel/layers_per_stage",
            fmt::format("{} layers in all for a model of {}", sum, shape.layers),
            "entries that add up to the model's layers");
-  if (shape.context % parallel.context != 0)
+  if (parallel.context > shape.context)
     report("/parallel/context",
            fmt::format("{} shards of {} tokens", parallel.context, shape.context),
-           "a divisor of the model's context");
+           "at most the model's context");
   for (const CodecSize& size : codec_sizes(scenario.compression.pipeline))
     if (size.value > shape.width)
       report(size.pointer, fmt::format("{} {} for width {}", size.key, size.value, shape.width),

@@ -13,10 +13,13 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(SOURCE / "analysis"), str(SOURCE / "analysis/results")]
 
+import context  # noqa: E402
 import methods  # noqa: E402
+import page as pages  # noqa: E402
 import rates  # noqa: E402
 from entries import difference, entries_of, order, ratio_class  # noqa: E402
 from strait_analysis.files import InputError  # noqa: E402
+import synthetic  # noqa: E402
 from synthetic import write_csv  # noqa: E402
 
 ADAMW = {"training.optimizer.name": "adamw", "training.optimizer.lr": 3e-3}
@@ -155,7 +158,7 @@ class Page(Folder):
     def make(self, *ablations) -> tuple[int, str]:
         page = self.folder / "page.md"
         if not page.exists():
-            page.write_text(f"# Before\n\n{methods.BEGIN}\nold\n{methods.END}\n\nAfter.\n")
+            page.write_text(f"# Before\n\n{methods.BEGIN}\nold\n{pages.END}\n\nAfter.\n")
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             status = methods.main([str(self.folder / "rates"), str(self.folder / "small"), *map(str, ablations), "--page", str(page)])
         return status, page.read_text()
@@ -179,7 +182,7 @@ class Page(Folder):
         status, first = self.make()
         figures = [(self.folder / name).read_bytes() for name in ("methods_loss_vs_ratio.svg", "methods_time_to_target.svg")]
         self.assertEqual(status, 0)
-        self.assertTrue(first.startswith("# Before\n\n") and first.endswith(f"{methods.END}\n\nAfter.\n"))
+        self.assertTrue(first.startswith("# Before\n\n") and first.endswith(f"{pages.END}\n\nAfter.\n"))
         self.assertNotIn("old", first)
         self.assertEqual(self.make(), (0, first))
         self.assertEqual([(self.folder / name).read_bytes() for name in ("methods_loss_vs_ratio.svg", "methods_time_to_target.svg")], figures)
@@ -200,8 +203,41 @@ class Page(Folder):
         self.assertFalse((self.folder / "methods_loss_vs_ratio.svg").exists())
 
     def test_the_committed_page_has_the_markers(self):
-        page = methods.PAGE.read_text()
-        self.assertEqual((page.count(methods.BEGIN), page.count(methods.END)), (1, 1))
+        for of in (methods, context):
+            page = of.PAGE.read_text()
+            self.assertEqual((page.count(of.BEGIN), page.count(pages.END)), (1, 1))
+
+
+class ContextPage(unittest.TestCase):
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="strait results "))
+        self.addCleanup(shutil.rmtree, self.folder)
+        synthetic.write_sweep(self.folder / "sweep")
+        document = json.loads((self.folder / "sweep/sweep.json").read_text())
+        document["base"] = {"training": {"optimizer": {"lr": 3e-3}}}
+        (self.folder / "sweep/sweep.json").write_text(json.dumps(document))
+        self.page = self.folder / "page.md"
+        self.page.write_text(f"# Before\n\n{context.BEGIN}\nold\n{pages.END}\n")
+
+    def make(self) -> str:
+        with contextlib.redirect_stdout(io.StringIO()):
+            self.assertEqual(context.main([str(self.folder / "sweep")] * 2 + ["--page", str(self.page)]), 0)
+        return self.page.read_text()
+
+    def test_bytes_and_steps_are_those_of_the_end(self):
+        # Four steps, the first twice as long: 8 s and 1 s without compression, in the mean of the last 20, which are all, 10 s and 1.25 s.
+        page = self.make()
+        for row in ("| none | 1× | 1× | 4.020 [4.010, 4.030] |  |  |",
+                    "| subspace 4x | 4× | 4× | 4.120 [4.108, 4.132] | +0.100 ± 0.005 | **higher** |",
+                    "| none | 10 s | 1.25 s |"):
+            self.assertIn(row, page)
+        self.assertEqual(self.make(), page)
+
+    def test_the_energy_that_a_basis_captures_is_the_mean_over_layers_of_the_last_diagnosis(self):
+        for run in (self.folder / "sweep/runs").glob("subspace*_1"):
+            write_csv(run / "diagnostics.csv", [{"step": step, "boundary": -1, "name": f"layer{layer}_{z}_captured", "value": value}
+                                                for step, value in ((2, 0.1), (4, 0.5)) for layer in (0, 1) for z in ("key", "value")])
+        self.assertIn("| **higher** | 50.0 % | 50.0 % |", self.make())
 
 
 if __name__ == "__main__":

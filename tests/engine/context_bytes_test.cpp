@@ -223,10 +223,6 @@ TEST(ContextOptions, SayWhatIsWrongAndWhatIsAllowed) {
   EXPECT_EQ(refusal([](O& o) { o.algorithm = A::ulysses, o.wire.wire = DType::bf16; }, 2),
             "kv_wire_dtype: bf16 is not possible; algorithm ulysses sends heads in the type of the "
             "run, f32");
-  EXPECT_EQ(
-      refusal([](O&) {}, 5),
-      "layout zigzag: a sequence of 48 tokens is not divisible by 10 (two pieces for each of 5 "
-      "shards)");
 }
 
 }  // namespace
