@@ -118,7 +118,8 @@ TEST(MixtureOfSubspaces, Invariant22_InBfloat16RoundsAsTheDirectPathDoes) {
   for (MixtureCase c : cases()) {
     if (c.mixture.theta_source == "random" || c.mixture.rotation == "random") continue;
     SCOPED_TRACE(text_of(c));
-    Projected p = projected(c, c.qkv);
+    for (double& w : c.qkv) w = rounded_to(w, DType::bf16);
+    const Projected p = projected(c, c.qkv, DType::bf16);
     const MixtureRun exact = run_mixture(c, p.in);
     const OfInput of_exact = through_projection(c, p, exact.result);
     MixtureCase direct = c;
