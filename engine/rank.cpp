@@ -18,7 +18,7 @@ using record::MessageKind;
 using record::Phase;
 using Segment = RankRecorder::Segment;
 
-// Purposes of control messages of its own; more: rank_links.cpp.
+// Purposes of control messages of its own; more: rank_links.cpp, rank_state.cpp.
 constexpr int32_t kClipNorm = 1, kHandshake = 2;
 
 // Where this phase begins in the stream of its samples: after as many as the tokens of the phases before would make.
@@ -181,7 +181,7 @@ void Rank::end_synchronise(int64_t step) {
 
 // Targets are shifted before a sequence is sharded: the target of a shard's last token may be another shard's. Documents are needed of
 // whole sequences (Frame::documents). Padding is token 0, which no token before it sees, without a target.
-void Rank::load_batch(Frame& frame, int64_t first_sequence) {
+void Rank::load_batch(Frame& frame, Samples samples, int64_t first_sequence) {
   frame.arena.rewind(0);
   frame.ids = frame.targets = frame.documents = Tensor{};
   if (takes_ids_) frame.ids = frame.arena.take({frame.rows()}, DType::i32);
@@ -196,8 +196,8 @@ void Rank::load_batch(Frame& frame, int64_t first_sequence) {
   for (int64_t b = 0; b < frame.sequences; ++b) {
     int32_t* i = reads_ids ? sequence.data() : nullptr;
     int32_t* y = last() ? sequence_targets.data() : nullptr;
-    frame.training ? data_->training(first_sequence + b, i, y)
-                   : data_->validation(first_sequence + b, i, y);
+    samples == Samples::training ? data_->training(first_sequence + b, i, y)
+                                 : data_->validation(first_sequence + b, i, y);
     for (const int32_t position : token_positions_) {
       ids.push_back(sequence[static_cast<size_t>(position)]);
       targets.push_back(sequence_targets[static_cast<size_t>(position)]);
@@ -219,8 +219,13 @@ Shape Rank::boundary_shape(const Frame& frame) const {
   return {method_->boundary_parts() * frame.rows(), config_.shape.width};
 }
 
-void Rank::forward(Frame& frame, int microbatch, int64_t first_sequence) {
-  load_batch(frame, first_sequence);
+int64_t Rank::first_sequence(int64_t step) const {
+  return sequences_before_ + (step - config_.first_step) * config_.batch +
+         replica_ * (config_.batch / config_.replicas);
+}
+
+void Rank::forward(Frame& frame, Samples samples, int microbatch, int64_t first_sequence) {
+  load_batch(frame, samples, first_sequence);
   Tensor x;
   if (!first()) {
     const Message m = communicator_.receive(rank_ - 1, {MessageKind::forward, microbatch, 0});
@@ -339,8 +344,6 @@ RankStep Rank::train(int64_t step, bool ends_phase) {
   std::vector<int> slot_of(static_cast<size_t>(config_.microbatches), -1);
   std::vector<int> free;
   for (int i = static_cast<int>(frames_.size()) - 1; i >= 0; --i) free.push_back(i);
-  const int64_t first_sequence = sequences_before_ + (step - config_.first_step) * config_.batch +
-                                 replica_ * (config_.batch / config_.replicas);
   for (const ScheduleAction& action : schedule_.ranks.at(static_cast<size_t>(stage_index_))) {
     int& slot = slot_of.at(static_cast<size_t>(action.microbatch));
     if (action.computation == Computation::forward) {
@@ -353,7 +356,8 @@ RankStep Rank::train(int64_t step, bool ends_phase) {
       // Of a mean over the tokens that one step is taken for: all, or this copy's.
       frame.loss_scale = (config_.copies_differ() ? grid_.copies() : 1) /
                          (static_cast<double>(config_.batch) * config_.shape.context);
-      forward(frame, action.microbatch, first_sequence + action.microbatch * config_.sequences());
+      forward(frame, Samples::training, action.microbatch,
+              first_sequence(step) + action.microbatch * config_.sequences());
     } else {
       backward(frames_[static_cast<size_t>(slot)], action.microbatch);
       free.push_back(slot);
@@ -384,7 +388,8 @@ double Rank::evaluate() {
   frame.step = 0;
   for (int i = 0; i < config_.evaluate_batches; ++i) {
     frame.microbatch = i;
-    forward(frame, i, (int64_t{i} * config_.replicas + replica_) * config_.sequences());
+    forward(frame, Samples::validation, i,
+            (int64_t{i} * config_.replicas + replica_) * config_.sequences());
   }
   recorder_.pause(false);
   return sum_of_losses(config_.evaluate_batches);

@@ -36,7 +36,8 @@ class Rank {
        Communicator& communicator, MessagePool& pool, const BatchSource* data,
        const RankPlan* plan);
 
-  // Before the first step, after load(): what methods make of the parameters when training with them begins, where it was not loaded.
+  // Before the first step, after load(): what methods make of the parameters when training with them begins, where it was not loaded; and
+  // of activations, which the first samples of this phase give in forward passes that nobody records.
   void begin();
   // Compares with the neighbours what both ends of each boundary must share. Throws std::runtime_error.
   void handshake();
@@ -57,15 +58,20 @@ class Rank {
   bool last() const { return stage_index_ == config_.pipeline - 1; }
   void allocate(const RankPlan* plan);
   void place_state(Arena& region);
-  void load_batch(Frame& frame, int64_t first_sequence);
+  enum class Samples { training, validation };
+  void load_batch(Frame& frame, Samples samples, int64_t first_sequence);
+  // Of this replica in step `step`: the first of its batch / replicas.
+  int64_t first_sequence(int64_t step) const;
   RankPlace place();  // as its links see it
   // Of what meets a codec: Method::boundary_parts() tensors of (N, C).
   Shape boundary_shape(const Frame& frame) const;
-  void forward(Frame& frame, int microbatch, int64_t first_sequence);
+  void forward(Frame& frame, Samples samples, int microbatch, int64_t first_sequence);
   void backward(Frame& frame, int microbatch);
   // Of the first microbatch of a step that is to be diagnosed: a boundary, and this stage's keys and values.
   void diagnose(Codec& codec, int boundary, Frame& frame, Tensor x, bool gradient);
   void diagnose_keys_and_values(const Frame& frame);
+  bool calibrates();
+  void calibrate();
   void find_begun(const Snapshot& snapshot);
   void begin_synchronise();
   void end_synchronise(int64_t step);

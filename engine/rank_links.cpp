@@ -11,7 +11,7 @@ using record::Phase;
 using Segment = RankRecorder::Segment;
 
 // Purposes of control messages beside those of rank.cpp; those of codecs count from kCodec.
-constexpr int32_t kGradients = 3, kCopies = 4, kParameters = 5, kCodec = 16;
+constexpr int32_t kGradients = 3, kCopies = 4, kParameters = 5, kFirstCopy = 7, kCodec = 16;
 
 Tag tag_of(int32_t purpose) { return {MessageKind::sync, -1, kCodec + purpose}; }
 
@@ -55,6 +55,19 @@ void BoundaryLink::sum_over_copies(Tensor value) {
   // Gradients are then of each copy's own mean loss: what all of them share follows the mean of those.
   if (at_.config.copies_differ()) compute([&] { at_.ops.scale(value, 1.0 / at_.grid.copies()); });
   at_.communicator.all_reduce_ring(value, copies_of(at_), kCopies, false, at_.pool, at_.ops);
+}
+
+void BoundaryLink::from_first_copy(Tensor value, const std::function<void()>& make) {
+  const std::vector<int> copies = copies_of(at_);
+  const Tag tag{MessageKind::sync, -1, kFirstCopy};
+  if (at_.rank != copies.front())
+    return at_.ops.cast(value, at_.communicator.receive(copies.front(), tag).section(0));
+  make();
+  if (copies.size() == 1) return;
+  const Message message(at_.pool, at_.ops, {{value.dtype, value.shape}});
+  at_.ops.cast(message.section(0), value);
+  for (size_t copy = 1; copy < copies.size(); ++copy)
+    at_.communicator.send(copies[copy], tag, message);
 }
 
 void sum_gradients(const RankPlace& at, Tensor flat) {

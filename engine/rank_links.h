@@ -47,6 +47,7 @@ class BoundaryLink final : public ControlLink {
   Message receive(int32_t purpose) override;
   void compute(const std::function<void()>& work) override;
   void sum_over_copies(Tensor value) override;
+  void from_first_copy(Tensor value, const std::function<void()>& make) override;
 
  private:
   RankPlace at_;

@@ -11,6 +11,8 @@
 namespace strait {
 namespace {
 
+constexpr int32_t kCalibration = 6;  // purpose of control messages, beside those of rank_links.cpp
+
 std::string mixture_prefix(int layer) {
   return fmt::format("model.layers.{}{}", layer, kMixtureStates);
 }
@@ -22,11 +24,39 @@ std::vector<ParameterState> Rank::save() {
 }
 
 void Rank::begin() {
-  if (positions_.data == nullptr) return;
   recorder_.pause(true);
+  if (calibrates()) calibrate();
   BoundaryLink copies(place(), rank_);
   stage_->begin(context_, copies, begun_);
   recorder_.pause(false);
+}
+
+// Whether a layer of the model, of whatever stage, is to see activations before it begins: then all stages compute.
+bool Rank::calibrates() {
+  const ContextOptions& context = config_.context;
+  if (context.method != "mos" || context.mixture.basis_source != "activations") return false;
+  double wanting = stage_->wants_calibration(begun_) ? 1 : 0;
+  if (config_.pipeline == 1) return wanting > 0;
+  ops_.fill(total_squares_, wanting);
+  communicator_.all_reduce_sum(total_squares_, rank_ - stage_index_, config_.pipeline, kCalibration,
+                               pool_, ops_);
+  if (total_squares_.data == nullptr) return true;  // meta: nothing has begun
+  ops_.download(&wanting, total_squares_);
+  return wanting > 0;
+}
+
+// Each copy sees its part of the first samples of this phase.
+void Rank::calibrate() {
+  Frame& frame = frames_.front();
+  frame.training = false;
+  frame.step = 0;
+  frame.microbatch = 0;
+  stage_->calibrate(true, begun_);
+  for (int i = 0; i < config_.context.mixture.calibration_batches; ++i)
+    forward(frame, Samples::training, 0,
+            first_sequence(config_.first_step + i / config_.microbatches) +
+                i % config_.microbatches * config_.sequences());
+  stage_->calibrate(false, begun_);
 }
 
 // Layers for which `snapshot` has a basis that was made as this training would make it.

@@ -36,6 +36,11 @@ Tensor AllGatherAttention::heads_of(const Tensor& x, int group) const {
   return x.slice(2, group * heads, heads);
 }
 
+KeyValueSource AllGatherAttention::heads_of(const KeyValueSource& pre, int group) const {
+  if (pre.x.defined()) return pre;  // of all key heads at once
+  return {heads_of(pre.k, group), heads_of(pre.v, group)};
+}
+
 std::vector<int> AllGatherAttention::pieces_for(int q_shard, int k_shard) const {
   return setting_.layout.pieces_needed(q_shard, k_shard,
                                        setting_.causal && options_.kv_send == KeyValueSend::needed);
@@ -65,7 +70,7 @@ PieceMessage AllGatherAttention::receive(Call& call, int group, int distance) co
 }
 
 void AllGatherAttention::forward(Context& ctx, Frame& frame, ContextLink& link, Tensor o, Tensor q,
-                                 const KeyValue& pre) {
+                                 const KeyValueSource& pre) {
   Call call{ctx, frame, link, MessageKind::forward, q.size(0), q.size(3)};
   ArenaScope scope(ctx.scratch);
   Arena& kept = frame.training ? frame.arena : ctx.scratch;
@@ -74,7 +79,7 @@ void AllGatherAttention::forward(Context& ctx, Frame& frame, ContextLink& link, 
     Saved& s = all[static_cast<size_t>(group)];
     s.payloads.resize(static_cast<size_t>(link.shards()));
     PieceMessage& own = s.payloads[static_cast<size_t>(link.shard())];
-    own = flow(call, group).encode({heads_of(pre.k, group), heads_of(pre.v, group)});
+    own = flow(call, group).encode(heads_of(pre, group));
     send_to_all(call, group, own);
   };
   encode(0);
@@ -106,7 +111,7 @@ void AllGatherAttention::forward_group(Call& call, int group, Saved& s) const {
 }
 
 void AllGatherAttention::backward(Context& ctx, Frame& frame, ContextLink& link, Tensor dq,
-                                  const KeyValue& dpre, Tensor dout) {
+                                  const KeyValueSource& dpre, Tensor dout) {
   // What was kept is let go of here.
   const std::vector<Saved> all = std::exchange(saved_[static_cast<size_t>(frame.index)], {});
   Call call{ctx, frame, link, MessageKind::backward, dq.size(0), dq.size(3)};
@@ -119,12 +124,12 @@ void AllGatherAttention::backward(Context& ctx, Frame& frame, ContextLink& link,
   for (int group = 0; group < groups(); ++group) {
     if (group + 1 < groups()) send_again(group + 1);
     backward_group(call, group, all[static_cast<size_t>(group)], heads_of(dq, group),
-                   {heads_of(dpre.k, group), heads_of(dpre.v, group)}, heads_of(dout, group));
+                   heads_of(dpre, group), heads_of(dout, group));
   }
 }
 
 void AllGatherAttention::backward_group(Call& call, int group, const Saved& s, Tensor dq,
-                                        const KeyValue& dpre, Tensor dout) const {
+                                        const KeyValueSource& dpre, Tensor dout) const {
   ArenaScope scope(call.ctx.scratch);
   KeyValueFlow kv = flow(call, group);
   PieceBackward queries(call.ctx, call.frame, setting_, call.shard(), dq, dout, s.q, s.o, s.lse);

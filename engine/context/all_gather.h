@@ -20,9 +20,9 @@ class AllGatherAttention final : public ContextAttention {
   AllGatherAttention(const ContextOptions& options, PieceSetting setting, int layer, int frames,
                      int kv_heads, std::unique_ptr<KeyValueCodec> codec);
   void forward(Context& ctx, Frame& frame, ContextLink& link, Tensor o, Tensor q,
-               const KeyValue& pre) override;
-  void backward(Context& ctx, Frame& frame, ContextLink& link, Tensor dq, const KeyValue& dpre,
-                Tensor dout) override;
+               const KeyValueSource& pre) override;
+  void backward(Context& ctx, Frame& frame, ContextLink& link, Tensor dq,
+                const KeyValueSource& dpre, Tensor dout) override;
   KeyValueCodec& codec() override { return *codec_; }
 
  private:
@@ -37,13 +37,14 @@ class AllGatherAttention final : public ContextAttention {
   int groups() const { return kv_heads_ / group_heads_; }
   // Heads of group `group` of a tensor with `heads_each` for each key head.
   Tensor heads_of(const Tensor& x, int group) const;
+  KeyValueSource heads_of(const KeyValueSource& pre, int group) const;
   std::vector<int> pieces_for(int q_shard, int k_shard) const;
   KeyValueFlow flow(Call& call, int group) const;
   Tag tag(const Call& call, ContextTags::Stream stream, int group, int distance) const;
   void send_to_all(Call& call, int group, const PieceMessage& payload) const;
   PieceMessage receive(Call& call, int group, int distance) const;
   void forward_group(Call& call, int group, Saved& s) const;
-  void backward_group(Call& call, int group, const Saved& s, Tensor dq, const KeyValue& dpre,
+  void backward_group(Call& call, int group, const Saved& s, Tensor dq, const KeyValueSource& dpre,
                       Tensor dout) const;
 
   ContextOptions options_;

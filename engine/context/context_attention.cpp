@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 #include <utility>
@@ -90,11 +91,7 @@ void validate_method(const ContextOptions& options, const ModelShape& shape, int
       options.method != "topk")
     refuse("method", options.method, "allowed are none, mos, quantize and topk");
   if (options.method == "none") return;
-  if (options.method == "mos") {
-    validate(options.mixture, shape, options.layout, shards, t);
-    if (options.mixture.basis_source == "activations")
-      refuse("basis_source", "activations", "a training takes it from weights, or random");
-  }
+  if (options.method == "mos") validate(options.mixture, shape, options.layout, shards, t);
   if (exchange_degree(options, shards) > 1)
     refuse("algorithm", name_of(options.algorithm),
            fmt::format("method {} goes with ring and allgather: heads that are exchanged are not "
@@ -182,8 +179,9 @@ std::unique_ptr<ContextAttention> make_context_attention(const ContextOptions& o
   if (options.algorithm == ContextAlgorithm::allgather)
     return std::make_unique<AllGatherAttention>(options, std::move(setting), place.layer,
                                                 place.frames, shape.kv_heads, std::move(codec));
-  auto ring = std::make_unique<RingAttention>(options, std::move(setting), place.layer,
-                                              place.frames, std::move(codec));
+  auto ring =
+      std::make_unique<RingAttention>(options, std::move(setting), place.layer, place.frames,
+                                      std::max(shape.kv_heads / degree, 1), std::move(codec));
   if (degree == 1) return ring;
   return std::make_unique<HeadExchangeAttention>(degree, place.layer, std::move(ring));
 }

@@ -64,13 +64,14 @@ int64_t padded_context(const ContextOptions& options, int shards, int64_t tokens
 class ContextAttention {
  public:
   virtual ~ContextAttention() = default;
-  // o, q (B,n_i,H,Dh), q after RoPE; pre (B,n_i,Hkv,Dh) before RoPE; T, strided in all but the last two. Of a frame that trains, o and q stay
-  // where they are until its backward; pre need not. Computes at frame.index, sends with frame.microbatch.
+  // o, q (B,n_i,H,Dh), q after RoPE; T, strided in all but the last two; pre: keys and values, or what codec() makes them of
+  // (KeyValueSource). Of a frame that trains, o, q and pre.x stay where they are until its backward; pre.k and pre.v need not. Computes
+  // at frame.index, sends with frame.microbatch.
   virtual void forward(Context& ctx, Frame& frame, ContextLink& link, Tensor o, Tensor q,
-                       const KeyValue& pre) = 0;
-  // dq, dpre T are overwritten: the gradients of q (after RoPE) and of pre (before it). dout T.
+                       const KeyValueSource& pre) = 0;
+  // dq, dpre T are overwritten: the gradients of q (after RoPE) and of pre. dout T.
   virtual void backward(Context& ctx, Frame& frame, ContextLink& link, Tensor dq,
-                        const KeyValue& dpre, Tensor dout) = 0;
+                        const KeyValueSource& dpre, Tensor dout) = 0;
   // What turns keys and values into what travels: for its state and the end of a step.
   virtual KeyValueCodec& codec() = 0;
 };

@@ -103,7 +103,7 @@ void HeadExchangeAttention::take_back(Context& ctx, Tensor x,
 }
 
 void HeadExchangeAttention::forward(Context& ctx, Frame& frame, ContextLink& link, Tensor o,
-                                    Tensor q, const KeyValue& pre) {
+                                    Tensor q, const KeyValueSource& pre) {
   Group group{link, degree_};
   ContextSubgroup groups(link, group.place(), degree_, link.shards() / degree_);
   ArenaScope scope(ctx.scratch);
@@ -112,7 +112,7 @@ void HeadExchangeAttention::forward(Context& ctx, Frame& frame, ContextLink& lin
   KeyValue all{gathered_like(ctx.scratch, pre.k), gathered_like(ctx.scratch, pre.v)};
   to_heads(ctx, tags_(frame, MessageKind::forward, Stream::heads, 0), group, {q_all, all.k, all.v},
            {q, pre.k, pre.v});
-  inner_->forward(ctx, frame, groups, o_all, q_all, all);
+  inner_->forward(ctx, frame, groups, o_all, q_all, {all.k, all.v});
   const std::vector<Message> others =
       to_tokens(ctx, tags_(frame, MessageKind::forward, Stream::tokens, 0), group, {o_all});
   std::vector<Tensor> parts;
@@ -123,7 +123,7 @@ void HeadExchangeAttention::forward(Context& ctx, Frame& frame, ContextLink& lin
 }
 
 void HeadExchangeAttention::backward(Context& ctx, Frame& frame, ContextLink& link, Tensor dq,
-                                     const KeyValue& dpre, Tensor dout) {
+                                     const KeyValueSource& dpre, Tensor dout) {
   Group group{link, degree_};
   ContextSubgroup groups(link, group.place(), degree_, link.shards() / degree_);
   ArenaScope scope(ctx.scratch);

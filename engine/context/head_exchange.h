@@ -25,9 +25,9 @@ class HeadExchangeAttention final : public ContextAttention {
   // `inner`: over the groups; for H / degree heads and max(Hkv / degree, 1) key heads.
   HeadExchangeAttention(int degree, int layer, std::unique_ptr<ContextAttention> inner);
   void forward(Context& ctx, Frame& frame, ContextLink& link, Tensor o, Tensor q,
-               const KeyValue& pre) override;
-  void backward(Context& ctx, Frame& frame, ContextLink& link, Tensor dq, const KeyValue& dpre,
-                Tensor dout) override;
+               const KeyValueSource& pre) override;
+  void backward(Context& ctx, Frame& frame, ContextLink& link, Tensor dq,
+                const KeyValueSource& dpre, Tensor dout) override;
   KeyValueCodec& codec() override { return inner_->codec(); }
 
  private:

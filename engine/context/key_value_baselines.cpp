@@ -91,7 +91,7 @@ class KeyValueBaseline final : public KeyValueCodec {
   }
   bool splits_heads() const override { return true; }
 
-  void encode(Context& ctx, Frame& /*frame*/, const Tensors& payload, const KeyValue& pre,
+  void encode(Context& ctx, Frame& /*frame*/, const Tensors& payload, const KeyValueSource& pre,
               const KeyValuePiece& piece) override {
     for (size_t z = 0; z < 2; ++z) {
       ArenaScope scope(ctx.scratch);
@@ -135,11 +135,11 @@ class KeyValueBaseline final : public KeyValueCodec {
     }
   }
 
-  void encode_backward(Context& ctx, Frame& /*frame*/, const KeyValue& pre,
+  void encode_backward(Context& ctx, Frame& /*frame*/, const KeyValueSource& dpre,
                        const Tensors& accumulator, const KeyValuePiece& piece) override {
     ctx.ops.rope(accumulator[0], rope_->value, piece.positions, true);
-    ctx.ops.cast(pre.k, accumulator[0]);
-    ctx.ops.cast(pre.v, accumulator[1]);
+    ctx.ops.cast(dpre.k, accumulator[0]);
+    ctx.ops.cast(dpre.v, accumulator[1]);
   }
 
   // "key_error", "value_error": ||x - x^|| / ||x||, x^ what everybody computes with, coded with all key heads at once.

@@ -7,6 +7,9 @@
 //              encode_gradient, add_gradient: to W and back, for the way to the owner, who sums in S
 //   owner      encode_backward: sum of the gradients    -> dK, dV before RoPE; gradients of own parameters
 //
+// An owner gives its codec keys and values, or, where the codec projects(), the layer's input and the weights that would make them
+// (KeyValueSource): (X W) U is then X (W U), and no tensor of the width of keys and values stands on the owner's side.
+//
 // One codec a layer and rank. What it keeps of a microbatch between forward and backward it keeps by frame.index, tensors in
 // frame.arena; the payloads themselves are kept by the attention and given to it again. Of one piece decode() may be asked any number of
 // times, before and after others.
@@ -29,6 +32,15 @@ struct KeyValue {
   bool defined() const { return k.defined(); }
 };
 
+// What a codec is given by the owner, of all its tokens or of a piece: k, v (B,tokens,Hkv,Dh) T before RoPE, strided in all but the last
+// two; or, where it projects(), x (B,tokens,C) T, strided in all but the last, that makes them with the last 2 Hkv Dh rows of `qkv`
+// ((H + 2 Hkv) Dh, C). As a gradient the same, overwritten: dk, dv; or dx alone, while the rows' gradient is added to qkv->grad.
+struct KeyValueSource {
+  Tensor k = {}, v = {};
+  Tensor x = {};
+  Parameter* qkv = nullptr;
+};
+
 // Of a piece: (sequences, tokens, heads, head width).
 struct KeyValueShape {
   int64_t sequences = 0, tokens = 0, heads = 0, head_width = 0;
@@ -44,11 +56,10 @@ struct KeyValuePiece {
   Tensor positions;  // (tokens) i32, global
 };
 
-// A piece of this shard: before encode(), its keys and values (B,tokens,Hkv,Dh) T before RoPE, strided in all but the last two; before
-// encode_backward(), the sum of its payload's gradients.
+// A piece of this shard: before encode(), what it will be given; before encode_backward(), the sum of its payload's gradients.
 struct OwnPiece {
   KeyValuePiece piece;
-  KeyValue pre;
+  KeyValueSource pre;
   Tensors accumulator;
 };
 
@@ -63,6 +74,9 @@ class KeyValueCodec {
   virtual Sections accumulator(const KeyValueShape& shape) const = 0;
   // Whether heads can be encoded a few at a time (first_head).
   virtual bool splits_heads() const = 0;
+  // Whether it is given x and qkv instead of keys and values, now: the same for a forward and its backward, on all shards. Of a frame that
+  // trains, x then stays where it is until the backward. Not with splits_heads().
+  virtual bool projects() const { return false; }
 
   // Once before the pieces of this shard are encoded, and once before encode_backward() of them: the place for what the owners of
   // different pieces tell each other, and the only one where a codec sends and receives. Called on all shards alike. Tags of its messages have the
@@ -74,8 +88,7 @@ class KeyValueCodec {
                                       const SequenceLayout& /*layout*/,
                                       const std::vector<OwnPiece>& /*pieces*/) {}
 
-  // pre: (B,tokens,Hkv,Dh) T before RoPE, strided in all but the last two.
-  virtual void encode(Context& ctx, Frame& frame, const Tensors& payload, const KeyValue& pre,
+  virtual void encode(Context& ctx, Frame& frame, const Tensors& payload, const KeyValueSource& pre,
                       const KeyValuePiece& piece) = 0;
   // (B,tokens,Hkv,Dh) T after RoPE: in the payload itself, or in scratch, which the caller rewinds.
   virtual KeyValue decode(Context& ctx, Frame& frame, const Tensors& payload,
@@ -95,17 +108,18 @@ class KeyValueCodec {
   // accumulator [+]= wire.
   virtual void add_gradient(Context& ctx, Frame& frame, const Tensors& accumulator,
                             const Tensors& wire, bool accumulate);
-  // pre (B,tokens,Hkv,Dh) T, strided as above, overwritten: the gradient of what encode() was given. May change the accumulator.
-  virtual void encode_backward(Context& ctx, Frame& frame, const KeyValue& pre,
+  // dpre: the gradient of what encode() was given. May change the accumulator.
+  virtual void encode_backward(Context& ctx, Frame& frame, const KeyValueSource& dpre,
                                const Tensors& accumulator, const KeyValuePiece& piece) = 0;
 
   // The state of a codec: what is neither trained nor sent, such as a basis made from the weights.
   //
   // begin(): once, before the first step with this method where no checkpoint has its state, on all copies of the rank alike (they make
   // the same state). `qkv` ((H + 2 Hkv) Dh, C): the layer's stacked projection, whose master and value may change. Waits for the device.
-  // calibrate(): any number of times before begin(), with keys and values before RoPE as encode() is given them, where wants_calibration().
+  // calibrate(), where wants_calibration(): between calibrate(true) and calibrate(false), before begin(), forward passes that do not train
+  // carry keys and values as method none does, and the codec gathers what its state is to be made of. On all ranks alike.
   virtual bool wants_calibration() const { return false; }
-  virtual void calibrate(Context& /*ctx*/, const KeyValue& /*pre*/) {}
+  virtual void calibrate(bool /*on*/) {}
   virtual void begin(Context& /*ctx*/, ControlLink& /*link*/, Parameter& /*qkv*/) {}
   // Once a step, after the parameters have moved, on all copies alike (Codec::end_synchronise).
   virtual void end_synchronise(Context& /*ctx*/, ControlLink& /*link*/, const StepEnd& /*end*/) {}

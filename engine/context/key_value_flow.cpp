@@ -29,19 +29,22 @@ KeyValuePiece KeyValueFlow::piece(int shard, int index) const {
   return {shard, index, first_head_, shape_, setting_.positions_of(shard, index)};
 }
 
-PieceMessage KeyValueFlow::encode(const KeyValue& pre) {
+KeyValueSource KeyValueFlow::part(const KeyValueSource& all, int index) const {
+  if (all.x.defined()) return {.x = setting_.piece_of(all.x, index), .qkv = all.qkv};
+  return {setting_.piece_of(all.k, index), setting_.piece_of(all.v, index)};
+}
+
+PieceMessage KeyValueFlow::encode(const KeyValueSource& pre) {
   PieceMessage payload(link_.pool(), ctx_.ops, all_pieces(), codec_.payload(shape_));
   std::vector<OwnPiece> pieces;
   for (int index : payload.pieces())
-    pieces.push_back({piece(link_.shard(), index),
-                      {setting_.piece_of(pre.k, index), setting_.piece_of(pre.v, index)},
-                      {}});
+    pieces.push_back({piece(link_.shard(), index), part(pre, index), {}});
   codec_.before_encode(ctx_, frame_, link_, setting_.layout, pieces);
   link_.codec(Phase::encode, [&] {
     for (const OwnPiece& own : pieces)
       codec_.encode(ctx_, frame_, payload.piece(own.piece.index), own.pre, own.piece);
   });
-  const Bytes dense = KeyValueCodec::dense_payload(shape_, pre.k.dtype);
+  const Bytes dense = KeyValueCodec::dense_payload(shape_, setting_.type);
   payload.message().dense = {dense.count * payload.pieces().size()};
   return payload;
 }
@@ -153,16 +156,15 @@ PayloadGradient KeyValueFlow::sum_of(const PieceMessage& received) {
   return gradient;
 }
 
-void KeyValueFlow::encode_backward(const KeyValue& dpre, const PayloadGradient& gradient) {
+void KeyValueFlow::encode_backward(const KeyValueSource& dpre, const PayloadGradient& gradient) {
   std::vector<OwnPiece> pieces;
   for (int index : gradient.sum.pieces())
     pieces.push_back({piece(link_.shard(), index), {}, gradient.sum.piece(index)});
   codec_.before_encode_backward(ctx_, frame_, link_, setting_.layout, pieces);
   link_.codec(Phase::decode_grad, [&] {
     for (int index : gradient.sum.pieces())
-      codec_.encode_backward(ctx_, frame_,
-                             {setting_.piece_of(dpre.k, index), setting_.piece_of(dpre.v, index)},
-                             gradient.sum.piece(index), piece(link_.shard(), index));
+      codec_.encode_backward(ctx_, frame_, part(dpre, index), gradient.sum.piece(index),
+                             piece(link_.shard(), index));
   });
 }
 

@@ -37,8 +37,8 @@ class KeyValueFlow {
   KeyValueFlow(Context& ctx, Frame& frame, ContextLink& link, const PieceSetting& setting,
                KeyValueCodec& codec, const KeyValueShape& piece, int first_head);
 
-  // This shard's payload, all pieces.
-  PieceMessage encode(const KeyValue& pre);
+  // This shard's payload, all pieces; of all its tokens.
+  PieceMessage encode(const KeyValueSource& pre);
   // Only these pieces; nothing where there are none, on both sides.
   void send_payload(int to, const Tag& tag, const PieceMessage& payload,
                     const std::vector<int>& pieces);
@@ -56,13 +56,14 @@ class KeyValueFlow {
   void add(PayloadGradient& gradient, const PieceMessage& received);
   // What was received, as a sum to go on with.
   PayloadGradient sum_of(const PieceMessage& received);
-  // dpre (B,n_i,Hkv,Dh), of this shard.
-  void encode_backward(const KeyValue& dpre, const PayloadGradient& gradient);
+  // dpre: of all tokens of this shard.
+  void encode_backward(const KeyValueSource& dpre, const PayloadGradient& gradient);
 
   std::vector<int> all_pieces() const;
 
  private:
   KeyValuePiece piece(int shard, int index) const;
+  KeyValueSource part(const KeyValueSource& all, int index) const;  // of one of this shard's pieces
   bool travels_as_it_is() const;
 
   Context& ctx_;

@@ -23,6 +23,7 @@ class MixtureOfSubspaces final : public KeyValueCodec {
         wire_(o.wire.value_or(type_)),
         gradient_wire_(o.gradient_wire.value_or(statistics_of(type_))),
         exact_(o.local_block == "exact"),
+        absorbs_(o.projection == "absorbed"),
         rope_(place.rope),
         saved_(static_cast<size_t>(place.frames)) {
     const MixtureSizes sizes = mixture_sizes(o, place.shape);
@@ -30,18 +31,23 @@ class MixtureOfSubspaces final : public KeyValueCodec {
       sides_.emplace_back(o, sizes, rank,
                           fmt::format("model.layers.{}.self_attn.mixture.{}.", layer_, z),
                           place.parameters);
+    if (o.basis_source == "activations") plain_ = make_plain_key_values({}, type_, rope_);
     exchanges_ = o.theta_source == "prev_piece" && sides_[0].reads_pieces();
   }
 
-  Sections payload(const KeyValueShape& s) const override { return sections(s, wire_); }
+  Sections payload(const KeyValueShape& s) const override {
+    return calibrating_ ? plain_->payload(s) : sections(s, wire_);
+  }
   Sections gradient(const KeyValueShape& s) const override { return sections(s, gradient_wire_); }
   Sections accumulator(const KeyValueShape& s) const override {
     return sections(s, statistics_of(type_));
   }
   bool splits_heads() const override { return false; }
+  bool projects() const override { return absorbs_ && !calibrating_; }
 
   void before_encode(Context& ctx, Frame& frame, ContextLink& link, const SequenceLayout& layout,
                      const std::vector<OwnPiece>& pieces) override {
+    if (calibrating_) return;
     auto& saved = saved_[static_cast<size_t>(frame.index)];
     saved.assign(pieces.size(), {});
     shard_ = link.shard();
@@ -49,9 +55,14 @@ class MixtureOfSubspaces final : public KeyValueCodec {
       for (const OwnPiece& own : pieces) {
         const std::string key = fmt::format("{}.{}.{}.{}.{}", frame.copy, frame.step,
                                             frame.microbatch, own.piece.shard, own.piece.index);
+        SavedPiece& s = of(saved, own.piece);
+        if (const Tensor& x = own.pre.x; x.defined() && sides_[0].reads_pieces()) {
+          s.mean = keep(ctx, frame).take({x.size(0), x.size(2)}, statistics_of(type_));
+          token_mean(ctx, s.mean, x);
+        }
         for (size_t z = 0; z < 2; ++z)
-          sides_[z].summarise(ctx, keep(ctx, frame), of(saved, own.piece).sides[z],
-                              z == 0 ? own.pre.k : own.pre.v, frame.training, key);
+          sides_[z].summarise(ctx, keep(ctx, frame), s.sides[z], input_of(own.pre, s, z),
+                              frame.training, key);
       }
     });
     if (exchanges_) pass_on(ctx, frame, link, layout, MessageKind::forward);
@@ -70,8 +81,14 @@ class MixtureOfSubspaces final : public KeyValueCodec {
     if (exchanges_) pass_on(ctx, frame, link, layout, MessageKind::backward);
   }
 
-  void encode(Context& ctx, Frame& frame, const Tensors& payload, const KeyValue& pre,
+  void encode(Context& ctx, Frame& frame, const Tensors& payload, const KeyValueSource& pre,
               const KeyValuePiece& piece) override {
+    if (calibrating_) {
+      STRAIT_CHECK(!frame.training, "bases are made of forward passes that do not train");
+      sides_[0].calibrate(ctx, pre.k);
+      sides_[1].calibrate(ctx, pre.v);
+      return plain_->encode(ctx, frame, payload, pre, piece);
+    }
     SavedPiece& s = of(saved_[static_cast<size_t>(frame.index)], piece);
     Arena& kept = keep(ctx, frame);
     if (exact_) {
@@ -84,12 +101,13 @@ class MixtureOfSubspaces final : public KeyValueCodec {
         s.own_gradient = {kept.take(piece.shape.shape(), sum), kept.take(piece.shape.shape(), sum)};
     }
     for (size_t z = 0; z < 2; ++z)
-      sides_[z].compress(ctx, kept, s.sides[z], payload[z], angles(payload, z),
-                         z == 0 ? pre.k : pre.v, frame.training);
+      sides_[z].compress(ctx, kept, s.sides[z], payload[z], angles(payload, z), input_of(pre, s, z),
+                         frame.training);
   }
 
   KeyValue decode(Context& ctx, Frame& frame, const Tensors& payload,
                   const KeyValuePiece& piece) override {
+    if (calibrating_) return plain_->decode(ctx, frame, payload, piece);
     if (exact_ && piece.shard == shard_)
       return of(saved_[static_cast<size_t>(frame.index)], piece).own;
     const KeyValue kv{ctx.scratch.take(piece.shape.shape(), type_),
@@ -119,23 +137,28 @@ class MixtureOfSubspaces final : public KeyValueCodec {
                                 accumulate);
   }
 
-  void encode_backward(Context& ctx, Frame& frame, const KeyValue& pre, const Tensors& accumulator,
-                       const KeyValuePiece& piece) override {
+  void encode_backward(Context& ctx, Frame& frame, const KeyValueSource& dpre,
+                       const Tensors& accumulator, const KeyValuePiece& piece) override {
     const SavedPiece& s = of(saved_[static_cast<size_t>(frame.index)], piece);
+    if (dpre.x.defined()) {
+      ArenaScope scope(ctx.scratch);
+      const Tensor dx = ctx.scratch.take(dpre.x.shape, statistics_of(type_));
+      for (size_t z = 0; z < 2; ++z)
+        sides_[z].absorbed_backward(ctx, s.sides[z], dx, rows_of(dpre.qkv->grad, z), accumulator[z],
+                                    z > 0);
+      return ctx.ops.cast(dpre.x, dx);
+    }
     for (size_t z = 0; z < 2; ++z) {
       ArenaScope scope(ctx.scratch);
       const Tensor dz = ctx.scratch.take(piece.shape.shape(), statistics_of(type_));
       sides_[z].compress_backward(ctx, s.sides[z], dz, accumulator[z]);
       if (exact_) ctx.ops.axpy(dz, 1.0, z == 0 ? s.own_gradient.k : s.own_gradient.v);
-      ctx.ops.cast(z == 0 ? pre.k : pre.v, dz);
+      ctx.ops.cast(z == 0 ? dpre.k : dpre.v, dz);
     }
   }
 
   bool wants_calibration() const override { return options_.basis_source == "activations"; }
-  void calibrate(Context& ctx, const KeyValue& pre) override {
-    sides_[0].calibrate(ctx, pre.k);
-    sides_[1].calibrate(ctx, pre.v);
-  }
+  void calibrate(bool on) override { calibrating_ = on; }
 
   void begin(Context& ctx, ControlLink& link, Parameter& qkv) override {
     const int64_t rows = int64_t{shape_.kv_heads} * shape_.head_width, columns = qkv.shape[1],
@@ -175,11 +198,22 @@ class MixtureOfSubspaces final : public KeyValueCodec {
  private:
   struct SavedPiece {
     std::array<SubspaceSide::Saved, 2> sides;
+    Tensor mean;                 // (B,C) S: of x, where angles are made of it
     KeyValue own, own_gradient;  // local_block exact: after RoPE, and the gradient before it
   };
 
   static SavedPiece& of(std::vector<SavedPiece>& saved, const KeyValuePiece& piece) {
     return saved.at(static_cast<size_t>(piece.index));
+  }
+  // Rows of the stacked projection (or its gradient) that make K, or V: (Hkv Dh, C).
+  Tensor rows_of(const Tensor& qkv, size_t z) const {
+    const int64_t rows = int64_t{shape_.kv_heads} * shape_.head_width;
+    return qkv.slice(0, int64_t{shape_.heads} * shape_.head_width + static_cast<int64_t>(z) * rows,
+                     rows);
+  }
+  SubspaceSide::Input input_of(const KeyValueSource& pre, const SavedPiece& saved, size_t z) const {
+    if (!pre.x.defined()) return {.z = z == 0 ? pre.k : pre.v};
+    return {.x = pre.x, .mean = saved.mean, .weight = rows_of(pre.qkv->value, z)};
   }
   // Where tensors go that are needed until the end of the forward pass, or, in training, of the backward.
   static Arena& keep(Context& ctx, Frame& frame) {
@@ -247,8 +281,9 @@ class MixtureOfSubspaces final : public KeyValueCodec {
   ModelShape shape_;
   int layer_;
   DType type_, wire_, gradient_wire_;
-  bool exact_, exchanges_ = false;
+  bool exact_, absorbs_, exchanges_ = false, calibrating_ = false;
   const Buffer* rope_;
+  std::unique_ptr<KeyValueCodec> plain_;  // for calibration
   int shard_ = 0;
   std::vector<SubspaceSide> sides_;             // of K, of V
   std::vector<std::vector<SavedPiece>> saved_;  // by frame and piece

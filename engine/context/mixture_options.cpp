@@ -36,6 +36,7 @@ void validate_names(const MixtureOptions& o) {
   one_of("basis_source", o.basis_source, {"weights", "activations", "random"});
   one_of("basis_opt", o.basis_opt, {"frozen", "stiefel"});
   one_of("local_block", o.local_block, {"projected", "exact"});
+  one_of("projection", o.projection, {"direct", "absorbed"});
   one_of("uncompressed_layers", o.uncompressed_layers, {"last", "none", "list"});
 }
 
@@ -78,6 +79,11 @@ void validate(const MixtureOptions& o, const ModelShape& shape, TokenLayout layo
            fmt::format("there the basis itself moves: rotation is none, not {}", o.rotation));
   if (!(o.basis_lr_mult > 0))
     refuse("basis_lr_mult", fmt::format("{}", o.basis_lr_mult), "it must be positive");
+  if (o.projection == "absorbed" && o.local_block == "exact")
+    refuse("projection", "absorbed",
+           "with local_block exact a rank needs its own keys and values: projection direct");
+  if (o.calibration_batches < 1)
+    refuse("calibration_batches", std::to_string(o.calibration_batches), "it must be positive");
   if (o.uncompressed_layers != "list" && !o.uncompressed_list.empty())
     refuse("uncompressed_list", fmt::format("[{}]", fmt::join(o.uncompressed_list, ", ")),
            "it belongs to uncompressed_layers list");

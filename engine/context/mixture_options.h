@@ -30,10 +30,14 @@ struct MixtureOptions {
   // "prev_piece", "chunk_mean" (the paper; not causal within a piece), "constant", "zero", "random".
   std::string theta_source = "prev_piece";
   std::string basis_source = "weights";  // "weights", "activations", "random"
-  std::string basis_opt = "frozen";      // "frozen", "stiefel" (with rotation none)
-  double basis_lr_mult = 1;       // stiefel: its learning rate over that of the hidden matrices
-  bool project_at_start = false;  // W <- Ubar Ubar^T W when training with the method begins
+  int calibration_batches = 1;       // activations: microbatches of every copy that are looked at
+  std::string basis_opt = "frozen";  // "frozen", "stiefel" (with rotation none)
+  double basis_lr_mult = 1;          // stiefel: its learning rate over that of the hidden matrices
+  bool project_at_start = false;     // W <- Ubar Ubar^T W when training with the method begins
   std::string local_block = "projected";  // "projected", "exact" (own keys and values as they are)
+  // Coordinates as (X W) U, or as X (W U), which never forms keys and values of full width: "direct", "absorbed". The same function but
+  // for rounding; not with local_block exact.
+  std::string projection = "direct";
   std::string uncompressed_layers = "last";  // "last", "none", "list"
   std::vector<int> uncompressed_list;        // global indices of layers
   // Of the coordinates on the wire: T, or bf16; of their gradients: S, or bf16. Angles are S always.

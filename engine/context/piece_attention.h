@@ -22,7 +22,7 @@ struct PieceSetting {
   Tensor positions_of(int shard, int piece) const;
   // (B, piece_tokens) i32 in scratch; undefined where the frame has no documents.
   Tensor documents_of(Context& ctx, const Frame& frame, int shard, int piece) const;
-  // Tokens of piece `piece` of a shard's tensor (B, shard_tokens, heads, Dh).
+  // Tokens of piece `piece` of a shard's tensor (B, shard_tokens, ...).
   Tensor piece_of(const Tensor& x, int piece) const;
 };
 

@@ -38,7 +38,7 @@ class PlainKeyValues final : public KeyValueCodec {
   }
   bool splits_heads() const override { return true; }
 
-  void encode(Context& ctx, Frame& /*frame*/, const Tensors& payload, const KeyValue& pre,
+  void encode(Context& ctx, Frame& /*frame*/, const Tensors& payload, const KeyValueSource& pre,
               const KeyValuePiece& piece) override {
     ctx.ops.cast(payload[1], pre.v);
     ArenaScope scope(ctx.scratch);
@@ -63,11 +63,11 @@ class PlainKeyValues final : public KeyValueCodec {
     return {accumulator[0], accumulator[1]};
   }
 
-  void encode_backward(Context& ctx, Frame& /*frame*/, const KeyValue& pre,
+  void encode_backward(Context& ctx, Frame& /*frame*/, const KeyValueSource& dpre,
                        const Tensors& accumulator, const KeyValuePiece& piece) override {
     ctx.ops.rope(accumulator[0], rope_->value, piece.positions, true);
-    ctx.ops.cast(pre.k, accumulator[0]);
-    ctx.ops.cast(pre.v, accumulator[1]);
+    ctx.ops.cast(dpre.k, accumulator[0]);
+    ctx.ops.cast(dpre.v, accumulator[1]);
   }
 
  private:

@@ -8,15 +8,16 @@ using record::MessageKind;
 using Stream = ContextTags::Stream;
 
 RingAttention::RingAttention(const ContextOptions& options, PieceSetting setting, int layer,
-                             int frames, std::unique_ptr<KeyValueCodec> codec)
+                             int frames, int kv_heads, std::unique_ptr<KeyValueCodec> codec)
     : options_(options),
       setting_(std::move(setting)),
+      kv_heads_(kv_heads),
       tags_(layer, setting_.layout.shards() + 1),
       codec_(std::move(codec)),
       saved_(static_cast<size_t>(frames)) {}
 
 KeyValueFlow RingAttention::flow(Context& ctx, Frame& frame, ContextLink& link, const Saved& s) {
-  const KeyValueShape piece{s.q.size(0), setting_.layout.piece_tokens(), s.kv_heads, s.q.size(3)};
+  const KeyValueShape piece{s.q.size(0), setting_.layout.piece_tokens(), kv_heads_, s.q.size(3)};
   return {ctx, frame, link, setting_, *codec_, piece, 0};
 }
 
@@ -34,10 +35,10 @@ std::vector<int> RingAttention::travelling(int shard, int hop) const {
 }
 
 void RingAttention::forward(Context& ctx, Frame& frame, ContextLink& link, Tensor o, Tensor q,
-                            const KeyValue& pre) {
+                            const KeyValueSource& pre) {
   const int shards = link.shards(), i = link.shard();
   const int next = (i + 1) % shards, previous = (i + shards - 1) % shards;
-  Saved s{q, o, {}, {}, pre.k.size(2)};
+  Saved s{q, o, {}, {}};
   ArenaScope scope(ctx.scratch);
   Arena& kept = frame.training ? frame.arena : ctx.scratch;
   for (int piece = 0; piece < setting_.layout.pieces(); ++piece)
@@ -63,7 +64,7 @@ void RingAttention::forward(Context& ctx, Frame& frame, ContextLink& link, Tenso
 }
 
 void RingAttention::backward(Context& ctx, Frame& frame, ContextLink& link, Tensor dq,
-                             const KeyValue& dpre, Tensor dout) {
+                             const KeyValueSource& dpre, Tensor dout) {
   // What was kept is let go of here.
   Saved s = std::exchange(saved_[static_cast<size_t>(frame.index)], {});
   ArenaScope scope(ctx.scratch);
@@ -76,7 +77,7 @@ void RingAttention::backward(Context& ctx, Frame& frame, ContextLink& link, Tens
 }
 
 void RingAttention::backward_home(Context& ctx, Frame& frame, ContextLink& link, Saved& s,
-                                  PieceBackward& queries, const KeyValue& dpre) {
+                                  PieceBackward& queries, const KeyValueSource& dpre) {
   const int shards = link.shards(), i = link.shard();
   const int next = (i + 1) % shards, previous = (i + shards - 1) % shards;
   const auto tag = [&](Stream stream, int hop) {
@@ -103,7 +104,7 @@ void RingAttention::backward_home(Context& ctx, Frame& frame, ContextLink& link,
 }
 
 void RingAttention::backward_reverse(Context& ctx, Frame& frame, ContextLink& link, Saved& s,
-                                     PieceBackward& queries, const KeyValue& dpre) {
+                                     PieceBackward& queries, const KeyValueSource& dpre) {
   const int shards = link.shards(), i = link.shard();
   const int next = (i + 1) % shards, previous = (i + shards - 1) % shards;
   const auto tag = [&](Stream stream, int hop) {

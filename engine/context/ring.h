@@ -18,12 +18,13 @@ namespace strait {
 
 class RingAttention final : public ContextAttention {
  public:
+  // `kv_heads`: of what it is given.
   RingAttention(const ContextOptions& options, PieceSetting setting, int layer, int frames,
-                std::unique_ptr<KeyValueCodec> codec);
+                int kv_heads, std::unique_ptr<KeyValueCodec> codec);
   void forward(Context& ctx, Frame& frame, ContextLink& link, Tensor o, Tensor q,
-               const KeyValue& pre) override;
-  void backward(Context& ctx, Frame& frame, ContextLink& link, Tensor dq, const KeyValue& dpre,
-                Tensor dout) override;
+               const KeyValueSource& pre) override;
+  void backward(Context& ctx, Frame& frame, ContextLink& link, Tensor dq,
+                const KeyValueSource& dpre, Tensor dout) override;
   KeyValueCodec& codec() override { return *codec_; }
 
  private:
@@ -31,18 +32,18 @@ class RingAttention final : public ContextAttention {
     Tensor q, o;
     std::vector<Tensor> lse;
     PieceMessage payload;  // home: the own one; reverse: the last that came, of shard i + 1
-    int64_t kv_heads = 0;
   };
   KeyValueFlow flow(Context& ctx, Frame& frame, ContextLink& link, const Saved& saved);
   // The pieces of `shard` that are on their way on its hop number `hop` (1 to P-1).
   std::vector<int> travelling(int shard, int hop) const;
   void backward_home(Context& ctx, Frame& frame, ContextLink& link, Saved& s,
-                     PieceBackward& queries, const KeyValue& dpre);
+                     PieceBackward& queries, const KeyValueSource& dpre);
   void backward_reverse(Context& ctx, Frame& frame, ContextLink& link, Saved& s,
-                        PieceBackward& queries, const KeyValue& dpre);
+                        PieceBackward& queries, const KeyValueSource& dpre);
 
   ContextOptions options_;
   PieceSetting setting_;
+  int kv_heads_;
   ContextTags tags_;
   std::unique_ptr<KeyValueCodec> codec_;
   std::vector<Saved> saved_;

@@ -6,37 +6,13 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "engine/context/subspace_matrices.h"
 #include "engine/manifold/cholesky_qr.h"
 #include "engine/manifold/orthonormal.h"
 #include "engine/manifold/principal.h"
 #include "engine/manifold/spel.h"
 
 namespace strait {
-namespace {
-
-// Matrix (g, b) of x (G,B,m,n), or of one that is the same for all sequences.
-Tensor of(const Tensor& x, int64_t g, int64_t b) {
-  return x.slice(0, g, 1).slice(1, x.size(1) == 1 ? 0 : b, 1).view({x.size(2), x.size(3)});
-}
-
-// Row g of x (G,n) as (n,1).
-Tensor column(const Tensor& x, int64_t g) { return x.slice(0, g, 1).view({x.size(1), 1}); }
-
-// x (G,B,…) with one row a group and sequence.
-Tensor flat_rows(const Tensor& x) {
-  const int64_t rows = x.size(0) * x.size(1);
-  return x.view({rows, x.elements() / rows});
-}
-Tensor flat(const Tensor& x) { return x.view({x.elements()}); }
-
-Tensor ones(Context& ctx, int64_t n, DType type) {
-  Tensor x = ctx.scratch.take({1, n}, type);
-  ctx.ops.fill(x, 1);
-  return x;
-}
-
-}  // namespace
-
 SubspaceSide::SubspaceSide(const MixtureOptions& o, const MixtureSizes& sizes, int64_t rank,
                            const std::string& name, ParameterList& parameters)
     : t_(parameters.dtype()),
@@ -66,10 +42,12 @@ SubspaceSide::SubspaceSide(const MixtureOptions& o, const MixtureSizes& sizes, i
     bias_ =
         parameters.declare(name + "theta_proj.bias", {groups_}, ParameterGroup::vector, zeros());
   frames_ = parameters.declare_state(name + "frames", {groups_, terms_, w_ * r_}, s_, zeros());
+  const std::string batches =
+      o.basis_source == "activations" ? fmt::format(" {}", o.calibration_batches) : "";
   // What the frames were made of: frames of another kind may have the same shape (Rank::load).
   const double made_of = static_cast<double>(
-      hash_name(fmt::format("{} {} {} {} {} {} {}", o.scope, o.rotation, o.generator_norm,
-                            o.basis_source, o.seed, o.project_at_start, r_)) >>
+      hash_name(fmt::format("{} {} {} {}{} {} {} {}", o.scope, o.rotation, o.generator_norm,
+                            o.basis_source, batches, o.seed, o.project_at_start, r_)) >>
       11);
   parameters.declare_state(name + "family", {1}, DType::f64,
                            [made_of](std::vector<double>& v) { v[0] = made_of; });
@@ -128,9 +106,11 @@ void SubspaceSide::constant_head(Context& ctx, const Tensor& head, bool accumula
                    accumulate);
 }
 
-void SubspaceSide::summarise(Context& ctx, Arena& keep, Saved& saved, const Tensor& z,
+void SubspaceSide::summarise(Context& ctx, Arena& keep, Saved& saved, const Input& input,
                              bool training, const std::string& key) const {
-  const int64_t B = z.size(0), tokens = z.size(1);
+  const bool absorbed = input.x.defined();
+  const Tensor& z = input.z;
+  const int64_t B = absorbed ? input.x.size(0) : z.size(0);
   saved = {};
   saved.t = keep.take({groups_, B}, s_);
   if (training) saved.dt = keep.take({groups_, B}, s_);
@@ -147,12 +127,16 @@ void SubspaceSide::summarise(Context& ctx, Arena& keep, Saved& saved, const Tens
   }
   saved.zbar = keep.take({groups_, B, w_}, s_);
   ArenaScope scope(ctx.scratch);
-  const Tensor each = ones(ctx, tokens, t_);
-  for (int64_t g = 0; g < groups_; ++g)
-    for (int64_t b = 0; b < B; ++b)
-      ctx.ops.matmul(saved.zbar.slice(0, g, 1).slice(1, b, 1).view({1, w_}), each, false,
-                     columns_of(z, g, b), false, false);
-  ctx.ops.scale(saved.zbar, 1.0 / static_cast<double>(tokens));
+  if (absorbed) {
+    absorbed_mean(ctx, saved.zbar, input);
+  } else {
+    const Tensor each = ones(ctx, z.size(1), t_);
+    for (int64_t g = 0; g < groups_; ++g)
+      for (int64_t b = 0; b < B; ++b)
+        ctx.ops.matmul(saved.zbar.slice(0, g, 1).slice(1, b, 1).view({1, w_}), each, false,
+                       columns_of(z, g, b), false, false);
+    ctx.ops.scale(saved.zbar, 1.0 / static_cast<double>(z.size(1)));
+  }
   for (int64_t g = 0; g < groups_; ++g)
     ctx.ops.matmul(column(saved.head, g), saved.zbar.slice(0, g, 1).view({B, w_}), false,
                    head_weight(ctx, g), true, false);
@@ -160,9 +144,11 @@ void SubspaceSide::summarise(Context& ctx, Arena& keep, Saved& saved, const Tens
 }
 
 void SubspaceSide::compress(Context& ctx, Arena& keep, Saved& saved, const Tensor& c,
-                            const Tensor& theta, const Tensor& z, bool training) const {
-  if (training && learns()) saved.turned = keep.take(c.shape, t_);
-  if (training && basis_gradient_ != nullptr) {
+                            const Tensor& theta, const Input& input, bool training) const {
+  const bool absorbed = input.x.defined();
+  const Tensor& z = input.z;
+  if (training && learns() && !absorbed) saved.turned = keep.take(c.shape, t_);
+  if (training && basis_gradient_ != nullptr && !absorbed) {
     saved.z = keep.take(z.shape, t_);
     ctx.ops.cast(saved.z, z);
   }
@@ -173,10 +159,14 @@ void SubspaceSide::compress(Context& ctx, Arena& keep, Saved& saved, const Tenso
     const Tensor u = bases(ctx, theta, derivative);
     for (int64_t g = 0; g < groups_; ++g)
       for (int64_t b = 0; b < z.size(0); ++b)
-        ctx.ops.matmul(of(y, g, b), columns_of(z, g, b), false, of(u, g, b), false, false);
+        ctx.ops.matmul(matrix_of(y, g, b), columns_of(z, g, b), false, matrix_of(u, g, b), false,
+                       false);
   };
   const Tensor exact = c.dtype == t_ ? c : ctx.scratch.take(c.shape, t_);
-  project(exact, false);
+  if (absorbed)
+    absorbed_compress(ctx, keep, saved, exact, theta, input, training);
+  else
+    project(exact, false);
   if (c.dtype != t_) ctx.ops.cast(c, exact);
   if (saved.turned.defined()) project(saved.turned, true);
 }
@@ -187,7 +177,8 @@ void SubspaceSide::expand(Context& ctx, const Tensor& zhat, const Tensor& c,
   const Tensor u = bases(ctx, theta, false), in = in_t(ctx, c);
   for (int64_t g = 0; g < groups_; ++g)
     for (int64_t b = 0; b < zhat.size(0); ++b)
-      ctx.ops.matmul(columns_of(zhat, g, b), of(in, g, b), false, of(u, g, b), true, false);
+      ctx.ops.matmul(columns_of(zhat, g, b), matrix_of(in, g, b), false, matrix_of(u, g, b), true,
+                     false);
 }
 
 void SubspaceSide::expand_backward(Context& ctx, const Tensor& dc, const Tensor& dtheta,
@@ -201,7 +192,8 @@ void SubspaceSide::expand_backward(Context& ctx, const Tensor& dc, const Tensor&
     const Tensor u = bases(ctx, theta, derivative);
     for (int64_t g = 0; g < groups_; ++g)
       for (int64_t b = 0; b < B; ++b)
-        ctx.ops.matmul(of(y, g, b), columns_of(d, g, b), false, of(u, g, b), false, add);
+        ctx.ops.matmul(matrix_of(y, g, b), columns_of(d, g, b), false, matrix_of(u, g, b), false,
+                       add);
   };
   project(dc, false, accumulate);
   if (basis_gradient_ != nullptr) {
@@ -209,7 +201,7 @@ void SubspaceSide::expand_backward(Context& ctx, const Tensor& dc, const Tensor&
     for (int64_t g = 0; g < groups_; ++g)
       for (int64_t b = 0; b < B; ++b)
         ctx.ops.matmul(basis_gradient_->value.slice(0, g, 1).view({w_, r_}), columns_of(d, g, b),
-                       true, of(in, g, b), false, true);
+                       true, matrix_of(in, g, b), false, true);
   }
   if (!learns()) {
     if (!accumulate) ctx.ops.fill(dtheta, 0);
@@ -222,9 +214,22 @@ void SubspaceSide::expand_backward(Context& ctx, const Tensor& dc, const Tensor&
 
 void SubspaceSide::angle_gradient(Context& ctx, Saved& saved, const Tensor& dc,
                                   const Tensor& dtheta) const {
+  if (saved.input.x.defined()) absorbed_angle_gradient(ctx, saved, dc, dtheta);
   if (!learns()) return;
-  ctx.ops.dot_rows(flat(dtheta), flat_rows(dc), flat_rows(saved.turned), true);
+  if (saved.turned.defined())
+    ctx.ops.dot_rows(flat(dtheta), flat_rows(dc), flat_rows(saved.turned), true);
   ctx.ops.bound_backward(saved.dt, dtheta, saved.t, bound_, limit_);
+}
+
+// db, dpsi of group g; dzbar (B,w) S where the head reads it.
+void SubspaceSide::head_backward(Context& ctx, const Saved& saved, const Tensor& dzbar,
+                                 const Tensor& each_sequence, int64_t g) const {
+  const Tensor dhead = column(saved.dhead, g);
+  ctx.ops.matmul(bias_->grad.slice(0, g, 1).view({1, 1}), each_sequence, false, dhead, false, true);
+  if (!reads_pieces()) return;
+  ctx.ops.matmul(psi_->grad.slice(0, g * w_, w_).view({1, w_}), dhead, true,
+                 saved.zbar.slice(0, g, 1).view({dhead.size(0), w_}), false, true);
+  ctx.ops.matmul(dzbar, dhead, false, head_weight(ctx, g), false, false);
 }
 
 void SubspaceSide::compress_backward(Context& ctx, const Saved& saved, const Tensor& dz,
@@ -236,22 +241,18 @@ void SubspaceSide::compress_backward(Context& ctx, const Saved& saved, const Ten
   const Tensor u = bases(ctx, theta, false), d = in_t(ctx, dc);
   for (int64_t g = 0; g < groups_; ++g)
     for (int64_t b = 0; b < B; ++b) {
-      ctx.ops.matmul(columns_of(dz, g, b), of(d, g, b), false, of(u, g, b), true, false);
+      ctx.ops.matmul(columns_of(dz, g, b), matrix_of(d, g, b), false, matrix_of(u, g, b), true,
+                     false);
       if (basis_gradient_ != nullptr)
         ctx.ops.matmul(basis_gradient_->value.slice(0, g, 1).view({w_, r_}),
-                       columns_of(saved.z, g, b), true, of(d, g, b), false, true);
+                       columns_of(saved.z, g, b), true, matrix_of(d, g, b), false, true);
     }
   if (!learns()) return;
   const Tensor each_sequence = ones(ctx, B, s_), each_token = ones(ctx, tokens, s_),
                dzbar = ctx.scratch.take({B, w_}, s_);
   for (int64_t g = 0; g < groups_; ++g) {
-    const Tensor dhead = column(saved.dhead, g);
-    ctx.ops.matmul(bias_->grad.slice(0, g, 1).view({1, 1}), each_sequence, false, dhead, false,
-                   true);
+    head_backward(ctx, saved, dzbar, each_sequence, g);
     if (!reads_pieces()) continue;
-    ctx.ops.matmul(psi_->grad.slice(0, g * w_, w_).view({1, w_}), dhead, true,
-                   saved.zbar.slice(0, g, 1).view({B, w_}), false, true);
-    ctx.ops.matmul(dzbar, dhead, false, head_weight(ctx, g), false, false);
     ctx.ops.scale(dzbar, 1.0 / static_cast<double>(tokens));
     for (int64_t b = 0; b < B; ++b)
       ctx.ops.matmul(columns_of(dz, g, b), each_token, true, dzbar.slice(0, b, 1), false, true);
@@ -298,15 +299,17 @@ std::vector<double> SubspaceSide::basis_of(Context& ctx, const std::vector<doubl
 void SubspaceSide::begin(Context& ctx, ControlLink& link, const std::vector<double>& rows,
                          int64_t columns) const {
   if (gram_ != nullptr) link.sum_over_copies(gram_->value);
-  if (rows.empty()) return;  // meta
-  std::vector<double> frames;
-  for (int64_t g = 0; g < groups_; ++g) {
-    const std::vector<double> of_group =
-        rotation_terms(family_, basis_of(ctx, rows, columns, g), w_, r_, terms_, seed_,
-                       hash_name(fmt::format("generator {}{}", name_, g)));
-    frames.insert(frames.end(), of_group.begin(), of_group.end());
-  }
-  host_upload(ctx.ops, frames_->value, frames);
+  link.from_first_copy(frames_->value, [&] {
+    if (rows.empty()) return;  // meta
+    std::vector<double> frames;
+    for (int64_t g = 0; g < groups_; ++g) {
+      const std::vector<double> of_group =
+          rotation_terms(family_, basis_of(ctx, rows, columns, g), w_, r_, terms_, seed_,
+                         hash_name(fmt::format("generator {}{}", name_, g)));
+      frames.insert(frames.end(), of_group.begin(), of_group.end());
+    }
+    host_upload(ctx.ops, frames_->value, frames);
+  });
   if (gram_ != nullptr) ctx.ops.fill(gram_->value, 0);
 }
 
@@ -335,7 +338,7 @@ Diagnosis SubspaceSide::diagnose(Context& ctx, const Tensor& z, const std::vecto
   for (int64_t g = 0; g < groups_; ++g) {
     const Tensor ubar = in_t(ctx, frames_->value.slice(0, g, 1).slice(1, 0, 1).view({w_, r_}));
     for (int64_t b = 0; b < B; ++b)
-      ctx.ops.matmul(of(inside, g, b), columns_of(z, g, b), false, ubar, false, false);
+      ctx.ops.matmul(matrix_of(inside, g, b), columns_of(z, g, b), false, ubar, false, false);
   }
   Diagnosis found = {
       {z_name + "_captured", sum_of_squares(ctx, inside) / sum_of_squares(ctx, all)}};

@@ -70,17 +70,27 @@ Tensor Block::heads_of(const Tensor& qkv, const Frame& frame, int first, int cou
       .split_last(count, dh);
 }
 
+KeyValueSource Block::key_values(const Tensor& qkv, const Tensor& x, const Frame& frame) {
+  const int h = shape_.heads, hkv = shape_.kv_heads;
+  if (qkv.size(1) == qkv_->shape[0])
+    return {heads_of(qkv, frame, h, hkv), heads_of(qkv, frame, h + hkv, hkv)};
+  return {.x = x.view({frame.sequences, frame.context, x.size(1)}), .qkv = qkv_};
+}
+
 void Block::attention_forward(Context& ctx, Frame& frame, Saved& s) {
   const int h = shape_.heads, hkv = shape_.kv_heads;
   const DType t = s.x.dtype, st = statistics_of(t);
-  ctx.ops.matmul(s.qkv, s.h1, false, qkv_->value, true, false);
+  const bool projects = attention_ != nullptr && attention_->codec().projects();
+  const int64_t rows = projects ? int64_t{h} * shape_.head_width : qkv_->shape[0];
+  s.qkv = frame.arena.take({frame.rows(), rows}, t);
+  ctx.ops.matmul(s.qkv, s.h1, false, qkv_->value.slice(0, 0, rows), true, false);
   s.o = frame.arena.take({frame.rows(), int64_t{h} * shape_.head_width}, t);
   if (attention_ != nullptr) {
     const Tensor q = heads_of(s.qkv, frame, 0, h);
     ctx.ops.rope(q, rope_->value, frame.positions, false);
     attention_->forward(ctx, frame, *link_,
                         s.o.view({frame.sequences, frame.context, h, shape_.head_width}), q,
-                        {heads_of(s.qkv, frame, h, hkv), heads_of(s.qkv, frame, h + hkv, hkv)});
+                        key_values(s.qkv, s.h1, frame));
     return;
   }
   ctx.ops.rope(heads_of(s.qkv, frame, 0, h + hkv), rope_->value, frame.positions, false);
@@ -102,7 +112,6 @@ void Block::forward(Context& ctx, Frame& frame, Tensor y, Tensor x) {
   s.x = branch_of(x, inputs_, n);
   s.h1 = frame.arena.take({n, c}, t);
   s.rstd1 = frame.arena.take({n}, st);
-  s.qkv = frame.arena.take({n, qkv_->shape[0]}, t);
   ctx.ops.rmsnorm_forward(s.h1, s.rstd1, s.x, norm1_->value, shape_.norm_eps);
   attention_forward(ctx, frame, s);
 
@@ -122,14 +131,12 @@ void Block::forward(Context& ctx, Frame& frame, Tensor y, Tensor x) {
   ctx.ops.add(y, s.x1, delta);
 }
 
-void Block::attention_backward(Context& ctx, Frame& frame, Saved& s, Tensor dout) {
+void Block::attention_backward(Context& ctx, Frame& frame, Saved& s, Tensor dx, Tensor dout) {
   const int h = shape_.heads, hkv = shape_.kv_heads;
   const Shape by_head{frame.sequences, frame.context, h, shape_.head_width};
   if (attention_ != nullptr) {
     const Tensor dq = heads_of(s.dqkv, frame, 0, h);
-    attention_->backward(ctx, frame, *link_, dq,
-                         {heads_of(s.dqkv, frame, h, hkv), heads_of(s.dqkv, frame, h + hkv, hkv)},
-                         dout.view(by_head));
+    attention_->backward(ctx, frame, *link_, dq, key_values(s.dqkv, dx, frame), dout.view(by_head));
     ctx.ops.rope(dq, rope_->value, frame.positions, true);
     return;
   }
@@ -162,9 +169,11 @@ void Block::backward_input(Context& ctx, Frame& frame, Tensor dx, Tensor dy) {
   // x1 = x + Wo attention(...)
   Tensor dout = ctx.scratch.take({n, int64_t{shape_.heads} * shape_.head_width}, t);
   s.d_out = out_->backward_input(ctx, dout, dx1);
-  s.dqkv = ctx.scratch.take({n, qkv_->shape[0]}, t);
-  attention_backward(ctx, frame, s, dout);
-  ctx.ops.matmul(dh, s.dqkv, false, qkv_->value, false, false);
+  s.dqkv = ctx.scratch.take(s.qkv.shape, t);
+  attention_backward(ctx, frame, s, dh, dout);
+  const int64_t projected = s.qkv.size(1);  // the rest is in dh already
+  ctx.ops.matmul(dh, s.dqkv, false, qkv_->value.slice(0, 0, projected), false,
+                 projected < qkv_->shape[0]);
   ctx.ops.cast(stream_of(dx, inputs_, n), dx1);
   ctx.ops.rmsnorm_backward(branch_of(dx, inputs_, n), norm1_->grad, dh, s.x, norm1_->value, s.rstd1,
                            inputs_ == 1);
@@ -175,7 +184,7 @@ void Block::backward_weight(Context& ctx, Frame& frame) {
   down_->backward_weight(ctx, s.s, s.d_down);
   ctx.ops.matmul(gate_up_->grad, s.dgate_up, true, s.h2, false, true);
   out_->backward_weight(ctx, s.o, s.d_out);
-  ctx.ops.matmul(qkv_->grad, s.dqkv, true, s.h1, false, true);
+  ctx.ops.matmul(qkv_->grad.slice(0, 0, s.dqkv.size(1)), s.dqkv, true, s.h1, false, true);
 }
 
 void Block::before_update(Context& ctx) {
@@ -191,6 +200,12 @@ void Block::after_update(Context& ctx, int64_t step) {
 void Block::begin(Context& ctx, ControlLink& link) {
   if (attention_ != nullptr) attention_->codec().begin(ctx, link, *qkv_);
 }
+
+bool Block::wants_calibration() const {
+  return attention_ != nullptr && attention_->codec().wants_calibration();
+}
+
+void Block::calibrate(bool on) { attention_->codec().calibrate(on); }
 
 void Block::end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end) {
   if (attention_ != nullptr) attention_->codec().end_synchronise(ctx, link, end);

@@ -1,7 +1,8 @@
 // One decoder layer, LLaMA form (Touvron et al. 2023), names as in Hugging Face with q,k,v and gate,up stacked:
 //   x1 = x  + Wo attention(rope(Wqkv norm1(x)))
 //   y  = x1 + Wd (silu(g) * u),   [g | u] = Wgu norm2(x1)
-// Kept per microbatch and token: 3C (norm1, x1, norm2) + (H+2Hkv)Dh + H Dh + 3F elements, three statistics.
+// Kept per microbatch and token: 3C (norm1, x1, norm2) + (H+2Hkv)Dh + H Dh + 3F elements, three statistics; 2 Hkv Dh fewer where the
+// attention's codec projects().
 #pragma once
 
 #include <memory>
@@ -35,7 +36,9 @@ class Block final : public Module {
   void backward_weight(Context& ctx, Frame& frame) override;
   void before_update(Context& ctx);
   void after_update(Context& ctx, int64_t step);
-  // KeyValueCodec::begin and end_synchronise of the attention's codec, where there is one.
+  // As those of the attention's codec (KeyValueCodec), where there is one; calibrate() where it wants it.
+  bool wants_calibration() const;
+  void calibrate(bool on);
   void begin(Context& ctx, ControlLink& link);
   void end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end);
   // KeyValueCodec::diagnose, between forward and backward of the frame; nothing where attention has no such codec.
@@ -44,13 +47,17 @@ class Block final : public Module {
  private:
   // What one microbatch keeps from its forward, and, between the two halves of the backward, of its gradients.
   struct Saved {
+    // qkv: of queries alone where the codec projects(), and dqkv likewise.
     Tensor x, h1, rstd1, qkv, o, lse, x1, h2, rstd2, gate_up, s;
     Tensor d_down, dgate_up, d_out, dqkv;
   };
   // (B,T,heads,Dh) views of packed (N, (H+2Hkv)Dh) rows.
   Tensor heads_of(const Tensor& qkv, const Frame& frame, int first, int count) const;
+  // Keys and values of packed rows, or what they are made of: x (N, C), and likewise of their gradients.
+  KeyValueSource key_values(const Tensor& qkv, const Tensor& x, const Frame& frame);
   void attention_forward(Context& ctx, Frame& frame, Saved& s);
-  void attention_backward(Context& ctx, Frame& frame, Saved& s, Tensor dout);
+  // dx (N, C): what comes through keys and values where the codec projects(); else it is left alone.
+  void attention_backward(Context& ctx, Frame& frame, Saved& s, Tensor dx, Tensor dout);
 
   ModelShape shape_;
   Parameter *norm1_, *norm2_, *qkv_, *gate_up_;

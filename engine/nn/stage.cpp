@@ -85,6 +85,19 @@ void Stage::begin(Context& ctx, ControlLink& link, const std::set<int>& begun) {
     if (!begun.contains(layer++)) block->begin(ctx, link);
 }
 
+bool Stage::wants_calibration(const std::set<int>& begun) const {
+  int layer = options_.layers.first;
+  for (const auto& block : blocks_)
+    if (!begun.contains(layer++) && block->wants_calibration()) return true;
+  return false;
+}
+
+void Stage::calibrate(bool on, const std::set<int>& begun) {
+  int layer = options_.layers.first;
+  for (auto& block : blocks_)
+    if (!begun.contains(layer++) && block->wants_calibration()) block->calibrate(on);
+}
+
 void Stage::end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end) {
   for (auto& block : blocks_) block->end_synchronise(ctx, link, end);
 }

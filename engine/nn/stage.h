@@ -46,6 +46,9 @@ class Stage {
   // The codecs of keys and values: before the first step with them, and at the end of each (Block).
   // begin(): of the layers (global indices) that are not in `begun`.
   void begin(Context& ctx, ControlLink& link, const std::set<int>& begun);
+  // Of those layers: whether one wants calibration before begin(), and KeyValueCodec::calibrate() of all that do.
+  bool wants_calibration(const std::set<int>& begun) const;
+  void calibrate(bool on, const std::set<int>& begun);
   void end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end);
   // What the codecs of keys and values tell of a frame between its forward and its backward: "layer3_key_captured", ...
   Diagnosis diagnose(Context& ctx, const Frame& frame);

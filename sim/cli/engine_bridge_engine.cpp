@@ -216,10 +216,12 @@ void set_keys_and_values(ContextOptions& o, const scenario::MosOptions& mos) {
   m.clip = mos.clip;
   m.theta_source = mos.theta_source;
   m.basis_source = mos.basis_source;
+  m.calibration_batches = mos.calibration_batches;
   m.basis_opt = mos.basis_opt;
   m.basis_lr_mult = mos.basis_lr_mult;
   m.project_at_start = mos.project_at_start;
   m.local_block = mos.local_block;
+  m.projection = mos.projection;
   m.uncompressed_layers = mos.uncompressed_layers;
   m.uncompressed_list = mos.uncompressed_list;
   m.seed = mos.basis_seed;

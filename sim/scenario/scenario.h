@@ -296,7 +296,8 @@ struct MosOptions {
   std::string basis_source = "weights", basis_opt = "frozen";
   double basis_lr_mult = 1;
   bool project_at_start = false;
-  std::string local_block = "projected", uncompressed_layers = "last";
+  int calibration_batches = 1;
+  std::string local_block = "projected", projection = "direct", uncompressed_layers = "last";
   std::vector<int> uncompressed_list;
   uint64_t basis_seed = 1337;
 };

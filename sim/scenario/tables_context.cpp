@@ -33,9 +33,13 @@ void add_subspaces(Alternative<ContextCompression>& mos) {
              "The ranks are multiples of this.")
       .field("scope", option(&O::scope), one_word({"layer", "per_head"}),
              "One subspace for all key heads of a layer, or one for each.")
-      .field("basis_source", option(&O::basis_source), one_word({"weights", "random"}),
+      .field("basis_source", option(&O::basis_source),
+             one_word({"weights", "activations", "random"}),
              "Where the frozen basis comes from when training with the method begins: principal "
-             "directions of the projections' weights, or at random.")
+             "directions of the projections' weights, or of the keys and values of the first "
+             "microbatches, or at random.")
+      .field("calibration_batches", option(&O::calibration_batches), integer(1, 1'000'000),
+             "With `activations`: microbatches of every rank that are looked at.")
       .field(
           "basis_opt", option(&O::basis_opt), one_word({"frozen", "stiefel"}),
           "`stiefel`: the basis itself is trained on the Stiefel manifold (with rotation `none`).")
@@ -53,7 +57,10 @@ void add_subspaces(Alternative<ContextCompression>& mos) {
       .field(
           "local_block", option(&O::local_block), one_word({"projected", "exact"}),
           "What a rank computes with of its own tokens: what the others see, or its own keys and "
-          "values as they are.");
+          "values as they are.")
+      .field("projection", option(&O::projection), one_word({"direct", "absorbed"}),
+             "Coordinates as (X W) U, or as X (W U), which never forms keys and values of full "
+             "width: the same but for rounding. Not with `local_block: exact`.");
 }
 
 void add_rotations(Alternative<ContextCompression>& mos) {

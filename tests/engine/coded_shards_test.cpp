@@ -189,9 +189,12 @@ TEST(CodedShards, M20_UncompressedLayersAreThoseOfPlainAttention) {
 // Plain, then compressed, then plain again: the basis is made when the method begins, goes through checkpoints, and what is left of it when
 // it ends is a fold (specs/mixture_of_subspaces.md 8, M19).
 TEST(CodedShards, MixturesBeginAndEndInPhases) {
-  for (const bool causal : {true, false}) {
-    TrainingConfig plain = config(1, 2, 1, DType::f64),
-                   mixed = mixture(2, causal ? "prev_piece" : "zero"), after = plain;
+  for (const auto& [theta, source] :
+       {std::pair{"prev_piece", "weights"}, std::pair{"prev_piece", "activations"},
+        std::pair{"zero", "weights"}}) {
+    const bool causal = std::string(theta) == "prev_piece";
+    TrainingConfig plain = config(1, 2, 1, DType::f64), mixed = mixture(2, theta), after = plain;
+    mixed.context.mixture.basis_source = source;
     for (TrainingConfig* c : {&plain, &mixed, &after}) {
       c->steps = 6;
       c->learning_rate.total_steps = 6;
@@ -286,8 +289,10 @@ TEST(CodedShards, MixturesThatEndAreFolded) {
 
 // A phase makes anew the bases that it would make otherwise, layer by layer, whatever the grid; the others go on.
 TEST(CodedShards, PhasesOfMixturesMakeAnewWhatTheyChange) {
-  const auto losses = [](int pipeline, const std::function<void(MixtureOptions&)>& change) {
+  const auto losses = [](int pipeline, const std::function<void(MixtureOptions&)>& change,
+                         const std::string& source = "weights") {
     TrainingConfig first = mixture(2, "prev_piece"), second = first;
+    first.context.mixture.basis_source = second.context.mixture.basis_source = source;
     first.context.mixture.uncompressed_layers = second.context.mixture.uncompressed_layers = "last";
     for (TrainingConfig* c : {&first, &second}) {
       c->pipeline = pipeline;
@@ -316,6 +321,11 @@ TEST(CodedShards, PhasesOfMixturesMakeAnewWhatTheyChange) {
     EXPECT_GT(std::abs(one[3] - same[3]), 1e-9) << what;
     for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(two[i], one[i], kRounding) << what;
   }
+  // One stage's layer begins and sees activations, the other's has its basis: both compute.
+  const auto more = [](MixtureOptions& o) { o.uncompressed_layers = "none"; };
+  const auto one = losses(1, more, "activations"), two = losses(2, more, "activations");
+  ASSERT_EQ(two.size(), 4U);
+  for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(two[i], one[i], kRounding);
 }
 
 }  // namespace

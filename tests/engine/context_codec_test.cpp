@@ -27,7 +27,7 @@ class Coordinates final : public KeyValueCodec {
   }
   bool splits_heads() const override { return false; }
 
-  void encode(Context&, Frame& frame, const Tensors& payload, const KeyValue& pre,
+  void encode(Context&, Frame& frame, const Tensors& payload, const KeyValueSource& pre,
               const KeyValuePiece& piece) override {
     if (kept_.size() <= static_cast<size_t>(piece.index)) kept_.resize(2);
     auto& kept = kept_[static_cast<size_t>(piece.index)];
@@ -93,7 +93,7 @@ class Coordinates final : public KeyValueCodec {
       });
   }
 
-  void encode_backward(Context&, Frame&, const KeyValue& pre, const Tensors& accumulator,
+  void encode_backward(Context&, Frame&, const KeyValueSource& pre, const Tensors& accumulator,
                        const KeyValuePiece& piece) override {
     const auto& kept = kept_[static_cast<size_t>(piece.index)];
     const double elements = static_cast<double>(piece.shape.tokens * width(piece.shape));

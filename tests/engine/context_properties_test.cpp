@@ -42,10 +42,11 @@ bool token_is_zero(const Values& x, int64_t token, int64_t width) {
 // An inner attention that gives its queries back, and to every key the gradient 1.
 class Echo final : public ContextAttention {
  public:
-  void forward(Context& ctx, Frame&, ContextLink&, Tensor o, Tensor q, const KeyValue&) override {
+  void forward(Context& ctx, Frame&, ContextLink&, Tensor o, Tensor q,
+               const KeyValueSource&) override {
     ctx.ops.cast(o, q);
   }
-  void backward(Context& ctx, Frame&, ContextLink&, Tensor dq, const KeyValue& dpre,
+  void backward(Context& ctx, Frame&, ContextLink&, Tensor dq, const KeyValueSource& dpre,
                 Tensor dout) override {
     ctx.ops.cast(dq, dout);
     ctx.ops.fill(dpre.k, 1);

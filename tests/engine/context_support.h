@@ -23,9 +23,13 @@ using Values = std::vector<double>;
 struct ContextInputs {
   Values q, k, v, dout;            // q after RoPE, k before
   std::vector<int32_t> documents;  // (B,n) or empty
+  // Instead of k and v what they are made of: x (B,n,C), C a multiple of Dh, and the stacked projection ((H+2Hkv) Dh, C).
+  Values x = {}, qkv = {};
 };
 struct ContextResult {
   Values o, dq, dk, dv;
+  Values dx;                 // where x was given, and then
+  std::vector<Values> dqkv;  // of each rank
   std::vector<record::RankLog> logs;
 };
 
@@ -191,19 +195,25 @@ class ContextRank {
     m.q = mine(in.q, case_.heads);
     m.o = store_.make(m.q.shape, case_.dtype);
     Context ctx{*ops_, scratch_};
-    attention_->forward(ctx, m.frame, link(), m.o, m.q,
-                        {mine(in.k, case_.kv_heads), mine(in.v, case_.kv_heads)});
+    attention_->forward(ctx, m.frame, link(), m.o, m.q, source(in));
     put_tokens(case_, result.o, store_, m.o, positions_);
   }
   void backward(const ContextInputs& in, ContextResult& result, int index) {
     Microbatch& m = microbatches_.at(static_cast<size_t>(index));
-    const Tensor dout = mine(in.dout, case_.heads), dq = store_.make(m.q.shape, case_.dtype),
-                 dk = mine(in.k, case_.kv_heads), dv = mine(in.v, case_.kv_heads);  // overwritten
+    const Tensor dout = mine(in.dout, case_.heads), dq = store_.make(m.q.shape, case_.dtype);
+    const KeyValueSource dpre = source(in);  // overwritten
     Context ctx{*ops_, scratch_};
-    attention_->backward(ctx, m.frame, link(), dq, {dk, dv}, dout);
+    attention_->backward(ctx, m.frame, link(), dq, dpre, dout);
     put_tokens(case_, result.dq, store_, dq, positions_);
-    put_tokens(case_, result.dk, store_, dk, positions_);
-    put_tokens(case_, result.dv, store_, dv, positions_);
+    if (dpre.x.defined()) {
+      const int64_t width = case_.head_width;
+      put_tokens(case_, result.dx, store_, dpre.x.split_last(dpre.x.size(2) / width, width),
+                 positions_);
+      result.dqkv.at(static_cast<size_t>(rank_)) = store_.values_of(qkv_.grad);
+    } else {
+      put_tokens(case_, result.dk, store_, dpre.k, positions_);
+      put_tokens(case_, result.dv, store_, dpre.v, positions_);
+    }
     EXPECT_EQ(scratch_.mark(), 0u) << "scratch is in use after an attention";
   }
   void begin() {
@@ -230,6 +240,22 @@ class ContextRank {
   Tensor mine(const Values& all, int heads) {
     return store_.tokens(case_, all, heads, positions_, case_.dtype);
   }
+  KeyValueSource source(const ContextInputs& in) {
+    if (in.x.empty()) return {mine(in.k, case_.kv_heads), mine(in.v, case_.kv_heads)};
+    const int64_t columns = static_cast<int64_t>(in.x.size()) / (case_.sequences * case_.tokens);
+    if (!qkv_.value.defined()) {
+      qkv_.shape = {static_cast<int64_t>(in.qkv.size()) / columns, columns};
+      const DType s = statistics_of(case_.dtype);
+      qkv_.master = store_.make(qkv_.shape, s);
+      qkv_.grad = store_.make(qkv_.shape, s);
+      qkv_.value = store_.make(qkv_.shape, case_.dtype);
+      host_upload(*ops_, qkv_.master, in.qkv);
+      ops_->cast(qkv_.value, qkv_.master);
+      ops_->fill(qkv_.grad, 0);
+    }
+    const Tensor x = mine(in.x, static_cast<int>(columns / case_.head_width));
+    return {.x = x.view({x.size(0), x.size(1), columns}), .qkv = &qkv_};
+  }
   // Natural order to that of the layout.
   Tensor documents(const std::vector<int32_t>& natural) {
     std::vector<int32_t> ordered;
@@ -252,6 +278,7 @@ class ContextRank {
   TensorStore store_;
   std::vector<std::unique_ptr<DeviceMemory>> memory_;
   std::unique_ptr<ContextAttention> attention_;
+  Parameter qkv_;
   Arena scratch_;
   std::vector<Microbatch> microbatches_;
 };
@@ -263,6 +290,8 @@ inline ContextResult context_result(const ContextCase& c, const ContextInputs& i
   result.dq = result.o;
   result.dk.assign(in.k.size(), NAN);
   result.dv = result.dk;
+  result.dx.assign(in.x.size(), NAN);
+  result.dqkv.resize(static_cast<size_t>(c.shards));
   result.logs.resize(static_cast<size_t>(c.shards));
   return result;
 }

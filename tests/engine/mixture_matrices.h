@@ -66,14 +66,15 @@ inline void watch(MixtureCase& c, Watched& seen) {
   };
 }
 
-// Keys and values X W of activations X (B,n,C) with the rows of a stacked projection (in code W is (out, in)).
+// Keys and values X W of activations X (B,n,C), rounded to `stored`, with the rows of a stacked projection (in code W is (out, in)).
 struct Projected {
   Values x;
   ContextInputs in;
 };
-inline Projected projected(const MixtureCase& c, const Values& qkv) {
+inline Projected projected(const MixtureCase& c, const Values& qkv, DType stored = DType::f64) {
   Projected p{normal_values(static_cast<size_t>(c.sequences * c.tokens * c.columns), 31, 1),
               context_inputs(c, c.dtype)};
+  for (double& x : p.x) x = rounded_to(x, stored);
   const int64_t width = int64_t{c.kv_heads} * c.head_width, first = int64_t{c.heads} * c.head_width;
   for (int z = 0; z < 2; ++z)
     for (int64_t t = 0; t < c.sequences * c.tokens; ++t)

@@ -25,6 +25,7 @@ class NoOtherCopies final : public ControlLink {
   Message receive(int32_t) override { throw std::logic_error("nobody sends"); }
   void compute(const std::function<void()>& work) override { work(); }
   void sum_over_copies(Tensor) override {}
+  void from_first_copy(Tensor, const std::function<void()>& make) override { make(); }
 };
 
 inline Values normal_values(size_t n, uint64_t stream, double stddev) {
@@ -76,7 +77,7 @@ struct MixtureCase : ContextCase {
 
 struct MixtureRun {
   ContextResult result;
-  Named gradients;  // of the heads, summed over the ranks
+  Named gradients;  // of the heads, and of bases that move, summed over the ranks
   Named frames;     // of rank 0: "k.frames", "v.frames"
 };
 
@@ -127,12 +128,15 @@ inline MixtureRun run_mixture(const MixtureCase& c, const ContextInputs& in, boo
   };
   context.after = [&](int rank, Context& ctx, ParameterList& list, KeyValueCodec&) {
     const std::lock_guard lock(mutex);
-    for (Parameter& p : list.parameters()) {
-      const Values gradient = host_of(ctx.ops, p.grad);
-      Values& sum = run.gradients[prefix_of(p.name)];
+    const auto add = [&](const std::string& name, const Tensor& part) {
+      const Values gradient = host_of(ctx.ops, part);
+      Values& sum = run.gradients[prefix_of(name)];
       sum.resize(gradient.size());
       for (size_t i = 0; i < gradient.size(); ++i) sum[i] += gradient[i];
-    }
+    };
+    for (Parameter& p : list.parameters()) add(p.name, p.grad);
+    for (Buffer& b : list.buffers())
+      if (b.name.ends_with("basis_gradient")) add(b.name, b.value);
     if (rank == 0)
       for (Buffer& b : list.buffers())
         if (b.saved) run.frames[prefix_of(b.name)] = host_of(ctx.ops, b.value);
@@ -340,7 +344,8 @@ class WatchedCodec : public KeyValueCodec {
                               const std::vector<OwnPiece>& pieces) override {
     inner_->before_encode_backward(ctx, frame, link, layout, pieces);
   }
-  void encode(Context& ctx, Frame& frame, const Tensors& payload, const KeyValue& pre,
+  bool projects() const override { return inner_->projects(); }
+  void encode(Context& ctx, Frame& frame, const Tensors& payload, const KeyValueSource& pre,
               const KeyValuePiece& piece) override {
     inner_->encode(ctx, frame, payload, pre, piece);
   }
@@ -361,15 +366,15 @@ class WatchedCodec : public KeyValueCodec {
                     bool accumulate) override {
     inner_->add_gradient(ctx, frame, accumulator, wire, accumulate);
   }
-  void encode_backward(Context& ctx, Frame& frame, const KeyValue& pre, const Tensors& accumulator,
-                       const KeyValuePiece& piece) override {
-    inner_->encode_backward(ctx, frame, pre, accumulator, piece);
+  void encode_backward(Context& ctx, Frame& frame, const KeyValueSource& dpre,
+                       const Tensors& accumulator, const KeyValuePiece& piece) override {
+    inner_->encode_backward(ctx, frame, dpre, accumulator, piece);
   }
   Diagnosis diagnose(Context& ctx, const Frame& frame, const KeyValue& pre) override {
     return inner_->diagnose(ctx, frame, pre);
   }
   bool wants_calibration() const override { return inner_->wants_calibration(); }
-  void calibrate(Context& ctx, const KeyValue& pre) override { inner_->calibrate(ctx, pre); }
+  void calibrate(bool on) override { inner_->calibrate(on); }
   void begin(Context& ctx, ControlLink& link, Parameter& qkv) override {
     inner_->begin(ctx, link, qkv);
   }
