@@ -37,7 +37,7 @@ bool Rank::calibrates() {
   if (context.method != "mos" || context.mixture.basis_source != "activations") return false;
   double wanting = stage_->wants_calibration(begun_) ? 1 : 0;
   if (config_.pipeline == 1) return wanting > 0;
-  ops_.fill(total_squares_, wanting);
+  if (total_squares_.data != nullptr) ops_.upload(total_squares_, &wanting);
   communicator_.all_reduce_sum(total_squares_, rank_ - stage_index_, config_.pipeline, kCalibration,
                                pool_, ops_);
   if (total_squares_.data == nullptr) return true;  // meta: nothing has begun

@@ -2,7 +2,7 @@
 // and sequence, and Z (tokens,w) never. In code W^T (w,C) is what is stored.
 //
 //   zbar = W^T xbar;  C = X P
-//   dP = X^T dC;  dU = W^T dP;  dtheta += <dU, U'>
+//   dP = X^T dC;  dtheta += <dP, W U'>;  dU += W^T dP (stiefel)
 //   dX = dC P^T + 1/n 1 (W dzbar)^T;  dW = dP U^T + xbar dzbar^T,  dzbar = psi dt
 #include "engine/context/subspace_matrices.h"
 #include "engine/context/subspace_side.h"
@@ -69,18 +69,22 @@ void SubspaceSide::absorbed_angle_gradient(Context& ctx, Saved& saved, const Ten
     for (int64_t b = 0; b < B; ++b)
       ctx.ops.matmul(matrix_of(saved.dabsorbed, g, b), tokens_of(input.x, b), true,
                      matrix_of(d, g, b), false, false);
-  if (!learns() && basis_gradient_ == nullptr) return;
-  const Tensor dp = in_t(ctx, saved.dabsorbed);
-  const Tensor du = basis_gradient_ != nullptr ? basis_gradient_->value.view({groups_, 1, w_, r_})
-                                               : ctx.scratch.take({groups_, B, w_, r_}, s_);
-  for (int64_t g = 0; g < groups_; ++g)
-    for (int64_t b = 0; b < B; ++b)
-      ctx.ops.matmul(matrix_of(du, g, b), rows_of(input.weight, g), false, matrix_of(dp, g, b),
-                     false, basis_gradient_ != nullptr);
+  if (basis_gradient_ != nullptr) {
+    const Tensor dp = in_t(ctx, saved.dabsorbed);
+    for (int64_t g = 0; g < groups_; ++g)
+      for (int64_t b = 0; b < B; ++b)
+        ctx.ops.matmul(basis_gradient_->value.slice(0, g, 1).view({w_, r_}),
+                       rows_of(input.weight, g), false, matrix_of(dp, g, b), false, true);
+  }
   if (!learns()) return;
   const Tensor theta = ctx.scratch.take(saved.t.shape, s_);
   ctx.ops.bound_forward(theta, saved.t, bound_, limit_);
-  ctx.ops.dot_rows(flat(dtheta), flat_rows(du), flat_rows(bases(ctx, theta, true)), true);
+  const Tensor turned = ctx.scratch.take(saved.dabsorbed.shape, s_), u = bases(ctx, theta, true);
+  for (int64_t g = 0; g < groups_; ++g)
+    for (int64_t b = 0; b < B; ++b)
+      ctx.ops.matmul(matrix_of(turned, g, b), rows_of(input.weight, g), true, matrix_of(u, g, b),
+                     false, false);
+  ctx.ops.dot_rows(flat(dtheta), flat_rows(saved.dabsorbed), flat_rows(turned), true);
 }
 
 void SubspaceSide::absorbed_backward(Context& ctx, const Saved& saved, const Tensor& dx,

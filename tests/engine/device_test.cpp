@@ -43,8 +43,15 @@ class DeviceTraining : public ::testing::TestWithParam<std::tuple<std::string, D
   }
   static TrainingConfig config() {
     const auto& [name, dtype] = GetParam();
-    const bool muon = name == "none_muon";
-    TrainingConfig c = four_layers(4, muon ? "none" : name, dtype);
+    const bool muon = name == "none_muon", mixture = name.starts_with("mos");
+    TrainingConfig c = four_layers(mixture ? 2 : 4, muon || mixture ? "none" : name, dtype);
+    if (mixture) {
+      c.shape.context = 12;
+      c.shards = 2;
+      c.context.method = "mos";
+      c.context.mixture.rho_k = c.context.mixture.rho_v = 0.75;
+      c.context.mixture.projection = name == "mos+absorbed" ? "absorbed" : "direct";
+    }
     if (muon) c.optimizer.rule = UpdateRule::muon;
     return c;
   }
@@ -135,12 +142,14 @@ TEST(DeviceTrainingGrid, FourStagesWithoutACodecAreOneStage) {
 
 INSTANTIATE_TEST_SUITE_P(
     On, DeviceTraining,
-    ::testing::Combine(
-        ::testing::Values(std::string("none"), std::string("none_muon"), std::string("resbm"),
-                          std::string("resbm+iota"), std::string("frozen"), std::string("subspace"),
-                          std::string("mapl"), std::string("mapl+vq"), std::string("column_mask"),
-                          std::string("column_mask+anchors"), std::string("lowrank")),
-        ::testing::Values(DType::f32, DType::bf16)),
+    ::testing::Combine(::testing::Values(std::string("none"), std::string("none_muon"),
+                                         std::string("resbm"), std::string("resbm+iota"),
+                                         std::string("frozen"), std::string("subspace"),
+                                         std::string("mapl"), std::string("mapl+vq"),
+                                         std::string("column_mask"),
+                                         std::string("column_mask+anchors"), std::string("lowrank"),
+                                         std::string("mos"), std::string("mos+absorbed")),
+                       ::testing::Values(DType::f32, DType::bf16)),
     [](const auto& suite) {
       std::string name = std::get<0>(suite.param) + "_" + name_of(std::get<1>(suite.param));
       std::replace(name.begin(), name.end(), '+', '_');

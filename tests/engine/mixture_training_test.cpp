@@ -93,5 +93,20 @@ TEST(MixtureTraining, BasesOfActivationsAreGatheredWhereTheMethodBegins) {
   }
 }
 
+// The same on a processor, where f64 is for statistics alone.
+TEST(MixtureTraining, BasesOfActivationsInSinglePrecision) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    TrainingConfig c = mixture(2, "prev_piece", dtype);
+    c.pipeline = 2;
+    c.context.mixture.basis_source = "activations";
+    c.context.mixture.projection = "absorbed";
+    const Masked data(c.shape);
+    const Outcome o = run(c, data), rest = run(c, data, &o.snapshots.at(0));
+    ASSERT_EQ(rest.steps.size(), 1U);
+    EXPECT_EQ(rest.steps[0].loss, o.steps.at(2).loss);
+    EXPECT_TRUE(std::isfinite(o.steps[2].loss));
+  }
+}
+
 }  // namespace
 }  // namespace strait::testing
