@@ -151,6 +151,24 @@ TEST(Shards, BelongToNoCheckpoint) {
   EXPECT_NEAR(rest.steps[0].loss, whole.steps[2].loss, kRounding);
 }
 
+// No rank holds more than its shard and the blocks in flight: what a rank of a ring needs does not grow with the number of shards, and grows with
+// their length as that does. A matrix of tokens by tokens would be 64 times the activations of the longer one.
+TEST(Shards, HoldTheirShardAndTheBlocksInFlight) {
+  const auto bytes = [](int shards, int64_t shard_tokens) {
+    TrainingConfig c = config(1, shards, 1, DType::f32);
+    c.shape.context = shards * shard_tokens;
+    const DryRun plan = dry_run(c);
+    size_t most = 0;
+    for (const RankPlan& p : plan.ranks)
+      most = std::max(
+          most, p.frame_bytes * static_cast<size_t>(p.frames) + p.scratch_bytes + p.message_bytes);
+    return static_cast<double>(most);
+  };
+  // Bounds: the positions of the whole sequence, 4 bytes a token of some hundreds.
+  EXPECT_NEAR(bytes(8, 1024) / bytes(4, 1024), 1.0, 0.05);
+  EXPECT_NEAR(bytes(8, 2048) / bytes(8, 1024), 2.0, 0.05);
+}
+
 // The record shows keys and values in flight while blocks are computed: of each layer's exchange the send comes before the block's work,
 // the receive after it.
 TEST(Shards, ComputeWhileKeysAndValuesTravel) {
