@@ -19,6 +19,8 @@ struct Grid {
   int rank(int stage, int shard, int replica) const {
     return (replica * context + shard) * pipeline + stage;
   }
+  // Which of its copies a rank is.
+  int copy(int rank) const { return rank / pipeline; }
   // Whether `rank` is the first of its copies, which speaks for all of them.
   bool first_copy(int rank) const { return rank < pipeline; }
   // The copies of a stage in ascending order.

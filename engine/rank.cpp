@@ -19,8 +19,6 @@ using record::Phase;
 using Segment = RankRecorder::Segment;
 
 // Purposes of control messages of its own; more: rank_links.cpp, rank_state.cpp.
-constexpr int32_t kClipNorm = 1, kHandshake = 2;
-
 // Where this phase begins in the stream of its samples: after as many as the tokens of the phases before would make.
 int64_t sequences_before(const TrainingConfig& config) {
   const auto context = static_cast<uint64_t>(config.shape.context);
@@ -53,6 +51,8 @@ Rank::Rank(const TrainingConfig& config, int rank, Backend& backend, RankRecorde
       shape_(padded_shape(config)),
       token_positions_(layout_of(config).positions(grid_.shard(rank))),
       token_order_(layout_of(config).order()),
+      own_tokens_(std::count_if(token_positions_.begin(), token_positions_.end(),
+                                [&](int32_t p) { return p < config.shape.context; })),
       ops_(backend),
       recorder_(recorder),
       communicator_(communicator),
@@ -121,7 +121,7 @@ void Rank::allocate(const RankPlan* plan) {
                       "frame");
       f.arena.set_poison(ops_.host_memory());
     }
-    f.copy = rank_ / grid_.pipeline;
+    f.copy = grid_.copy(rank_);
     f.sequences = config_.sequences();
     f.context = config_.shard_context();
     f.positions = positions_;
@@ -203,10 +203,13 @@ void Rank::load_batch(Frame& frame, Samples samples, int64_t first_sequence) {
       targets.push_back(sequence_targets[static_cast<size_t>(position)]);
     }
     if (!config_.document_mask) continue;
+    const auto whole = static_cast<size_t>(config_.shape.context);
+    const auto begins = [&](size_t t) {
+      return t < whole ? sequence[t] == *data_->document_begin() : t == whole;
+    };
     std::vector<int32_t> of_position(sequence.size());
     int32_t document = 0;
-    for (size_t t = 0; t < sequence.size(); ++t)
-      of_position[t] = document += sequence[t] == *data_->document_begin() ? 1 : 0;
+    for (size_t t = 0; t < sequence.size(); ++t) of_position[t] = document += begins(t) ? 1 : 0;
     for (const int32_t position : token_order_)
       documents.push_back(of_position[static_cast<size_t>(position)]);
   }
@@ -353,9 +356,11 @@ RankStep Rank::train(int64_t step, bool ends_phase) {
       frame.training = true;
       frame.step = step;
       frame.microbatch = action.microbatch;
-      // Of a mean over the tokens that one step is taken for: all, or this copy's.
-      frame.loss_scale = (config_.copies_differ() ? grid_.copies() : 1) /
-                         (static_cast<double>(config_.batch) * config_.shape.context);
+      // Of a mean over the tokens that one step is taken for: all, or this copy's, without padding.
+      frame.loss_scale =
+          config_.copies_differ()
+              ? 1.0 / (static_cast<double>(config_.batch / config_.replicas) * own_tokens_)
+              : 1.0 / (static_cast<double>(config_.batch) * config_.shape.context);
       forward(frame, Samples::training, action.microbatch,
               first_sequence(step) + action.microbatch * config_.sequences());
     } else {

@@ -85,6 +85,7 @@ class Rank {
   ModelShape shape_;  // sequences are as long as their shards together: with padding
   // Of this shard's tokens in the sequence, and of those of all shards (SequenceLayout::order()).
   std::vector<int32_t> token_positions_, token_order_;
+  int64_t own_tokens_;  // of those of this shard, without padding
   Backend& ops_;
   RankRecorder& recorder_;
   Communicator& communicator_;

@@ -10,9 +10,6 @@ using record::MessageKind;
 using record::Phase;
 using Segment = RankRecorder::Segment;
 
-// Purposes of control messages beside those of rank.cpp; those of codecs count from kCodec.
-constexpr int32_t kGradients = 3, kCopies = 4, kParameters = 5, kFirstCopy = 7, kCodec = 16;
-
 Tag tag_of(int32_t purpose) { return {MessageKind::sync, -1, kCodec + purpose}; }
 
 std::vector<int> copies_of(const RankPlace& at) {
@@ -52,9 +49,12 @@ void BoundaryLink::compute(const std::function<void()>& work) {
 
 void BoundaryLink::sum_over_copies(Tensor value) {
   if (at_.grid.copies() == 1) return;
-  // Gradients are then of each copy's own mean loss: what all of them share follows the mean of those.
-  if (at_.config.copies_differ()) compute([&] { at_.ops.scale(value, 1.0 / at_.grid.copies()); });
   at_.communicator.all_reduce_ring(value, copies_of(at_), kCopies, false, at_.pool, at_.ops);
+}
+
+void BoundaryLink::sum_gradient(Tensor value) {
+  if (at_.config.copies_differ()) compute([&] { at_.ops.scale(value, 1.0 / at_.grid.copies()); });
+  sum_over_copies(value);
 }
 
 void BoundaryLink::from_first_copy(Tensor value, const std::function<void()>& make) {

@@ -11,6 +11,10 @@
 
 namespace strait {
 
+// Purposes of a rank's control messages: each has messages of its own. Those of codecs count from kCodec.
+inline constexpr int32_t kClipNorm = 1, kHandshake = 2, kGradients = 3, kCopies = 4,
+                         kParameters = 5, kCalibration = 6, kFirstCopy = 7, kCodec = 16;
+
 // Of one rank; all outlive the links.
 struct RankPlace {
   const TrainingConfig& config;
@@ -47,6 +51,7 @@ class BoundaryLink final : public ControlLink {
   Message receive(int32_t purpose) override;
   void compute(const std::function<void()>& work) override;
   void sum_over_copies(Tensor value) override;
+  void sum_gradient(Tensor value) override;
   void from_first_copy(Tensor value, const std::function<void()>& make) override;
 
  private:

@@ -11,8 +11,6 @@
 namespace strait {
 namespace {
 
-constexpr int32_t kCalibration = 6;  // purpose of control messages, beside those of rank_links.cpp
-
 std::string mixture_prefix(int layer) {
   return fmt::format("model.layers.{}{}", layer, kMixtureStates);
 }
@@ -20,7 +18,7 @@ std::string mixture_prefix(int layer) {
 }  // namespace
 
 std::vector<ParameterState> Rank::save() {
-  return save_parameters(ops_, parameters_, rank_ / grid_.pipeline, config_.copies_differ());
+  return save_parameters(ops_, parameters_, grid_.copy(rank_), config_.copies_differ());
 }
 
 void Rank::begin() {
@@ -81,7 +79,7 @@ void Rank::find_begun(const Snapshot& snapshot) {
 }
 
 void Rank::load(const Snapshot& snapshot, bool moments) {
-  const int copy = rank_ / grid_.pipeline;
+  const int copy = grid_.copy(rank_);
   const std::unique_ptr<Method> before = make_method(snapshot.constraint, config_.shape);
   const ParameterSource stored = [&, of_first = snapshot.source()](const std::string& name) {
     // Copies that differ go on as they were.

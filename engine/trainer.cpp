@@ -173,7 +173,7 @@ void run_rank(const TrainingConfig& config, Rank& rank, int index, bool computes
   auto evaluate = [&](int64_t step) {
     if (!computes) return;
     const double loss = rank.evaluate();
-    if (last) collector.evaluated(step, index / config.pipeline, loss);
+    if (last) collector.evaluated(step, config.grid().copy(index), loss);
   };
   rank.begin();
   rank.handshake();
@@ -275,6 +275,7 @@ DryRun dry_run(const TrainingConfig& config) {
   const int64_t steady = make_method(config)->steady_step();
   one.steps = one.synchronisation.every = steady + (config.copies_differ() ? 1 : 0);
   one.tokens_before = 0;
+  one.context.mixture.calibration_batches = 1;                    // all of them are alike
   one.diagnose_every = std::min<int64_t>(one.diagnose_every, 1);  // it needs scratch memory, too
   MessagePool pool;
   InProcess hub(config.grid().ranks(), 1);
@@ -285,6 +286,7 @@ DryRun dry_run(const TrainingConfig& config) {
   DryRun result;
   const TrainingObserver observer{[&](const record::StepLog& log) {
                                     if (log.step == steady) result.step = log;
+                                    if (log.step > steady) result.average = log;
                                   },
                                   {},
                                   {},
@@ -294,6 +296,7 @@ DryRun dry_run(const TrainingConfig& config) {
     run_rank(one, hosts[static_cast<size_t>(r)]->program, r, false, 0, collector);
   });
   for (auto& host : hosts) result.ranks.push_back(host->program.plan());
+  if (result.average && config.synchronisation.every == 1) result.step = *result.average;
   return result;
 }
 
@@ -326,6 +329,14 @@ void check_start(const Snapshot& state, const TrainingConfig& config) {
       throw std::invalid_argument(
           fmt::format("the state to start from is of a model whose {} is {}; here it is {}", name,
                       there.*size, here.*size));
+  // Those of another grid, or mode, would lose what each copy has learned for itself.
+  if (const int copies = copies_that_differ(state);
+      copies > 1 && (!config.copies_differ() || config.grid().copies() != copies))
+    throw std::invalid_argument(fmt::format(
+        "the state to start from has {} copies of each parameter, which have not been averaged at "
+        "step {}; start from a step after which parallel.synchronisation averages all of them, or "
+        "with as many copies and the same mode",
+        copies, state.step));
 }
 
 TrainingResult train(const std::vector<TrainingPhase>& phases, BackendKind kind, int host_threads,

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,8 @@ struct TrainingStart {
 struct DryRun {
   std::vector<RankPlan> ranks;
   record::StepLog step;  // the log of one step; measured times 0, loss NaN
+  std::optional<record::StepLog>
+      average;  // where copies average their parameters: of a step that ends so; `step` does if all do
 };
 DryRun dry_run(const TrainingConfig& config);
 

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include <stdexcept>
 #include <string_view>
 #include <utility>
@@ -9,6 +11,21 @@
 namespace strait {
 
 namespace {
+
+// A copy that steps by the mean loss of its own tokens has some.
+void validate_copies(const TrainingConfig& c) {
+  const SequenceLayout layout =
+      token_layout(c.shards > 1 ? c.context : ContextOptions{}, c.shards, c.padded_context());
+  for (int shard = 0; shard < c.shards; ++shard) {
+    const std::vector<int32_t> positions = layout.positions(shard);
+    if (*std::min_element(positions.begin(), positions.end()) >= c.shape.context)
+      throw std::invalid_argument(
+          fmt::format("/parallel/synchronisation/mode is \"parameters\", but shard {} of {} tokens "
+                      "has nothing but "
+                      "padding; allowed: mode gradients, or fewer shards",
+                      shard, c.shape.context));
+  }
+}
 
 // Where a scenario states what it is about.
 void validate_context(const TrainingConfig& c) {
@@ -55,6 +72,7 @@ void validate(const TrainingConfig& c) {
         fmt::format("batch is {}; it must be divisible by replicas x microbatches ({} x {})",
                     c.batch, c.replicas, c.microbatches));
   if (c.exchanges()) validate_context(c);
+  if (c.copies_differ()) validate_copies(c);
   if (c.clip_norm < 0)
     throw std::invalid_argument(
         fmt::format("clip_norm is {}; it must be 0 (off) or positive", c.clip_norm));
@@ -109,12 +127,12 @@ std::string context_text(const TrainingConfig& c) {
   }
   if (o.method == "quantize") return fmt::format("quantize int{}", o.baseline.bits);
   if (o.method == "topk") return fmt::format("topk keep {}", o.baseline.keep);
-  return o.method;
+  return o.wire.wire.value_or(c.dtype) == c.dtype ? o.method : std::string(name_of(*o.wire.wire));
 }
 
 std::string compression_text(const TrainingConfig& c) {
   const std::string pipeline = method_text(c);
-  if (c.context.method == "none") return pipeline;
+  if (context_text(c) == "none") return pipeline;
   const std::string context = (c.context.method == "mos" ? "" : "context ") + context_text(c);
   return pipeline == "none" ? context : pipeline + " + " + context;
 }

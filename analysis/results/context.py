@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from entries import Entry, entries_of  # noqa: E402
+from entries import Entry, entries_of, network_of  # noqa: E402
 from page import END, difference_text, loss_text, markdown, order_text, time_text, with_generated  # noqa: E402
 from strait_analysis.files import InputError  # noqa: E402
 from strait_analysis.layout import Sheet, log_ticks  # noqa: E402
@@ -41,20 +41,19 @@ class Ending:
 
 
 def endings_of(directory) -> dict[str, Ending]:
-    """Label → how its first seed's training ends. The bytes of a step depend on nothing but the method."""
+    """Label → how its first seed's training ends. The bytes of a step depend on nothing but the method. Raises InputError where one failed: there is
+    nothing then that its rows could say."""
     endings: dict[str, Ending] = {}
     for point in points_of(directory):
-        if point.run is None or int(point.axes["seed"]) != 1:
+        if int(point.axes["seed"]) != 1:
             continue
+        if point.run is None:
+            raise InputError(f"{directory}: {point.name}: {point.status}")
         steps = point.run.steps
         found = endings.setdefault(point.method, Ending(steps["bytes_forward"].iloc[-1], steps["bytes_backward"].iloc[-1], {}, {}))
-        found.step_s[_network(point)] = float(steps["step_s"].iloc[-LAST_STEPS:].mean())
+        found.step_s[network_of(point)] = float(steps["step_s"].iloc[-LAST_STEPS:].mean())
         found.captured = found.captured or _captured(point.run)
     return endings
-
-
-def _network(point) -> str:
-    return point.axes.get("network.links.bandwidth") or point.written["network"].get("preset", "")
 
 
 def _captured(run) -> dict[str, float]:
@@ -74,23 +73,21 @@ def loss_table(entries: list[Entry], endings: dict[str, Ending], plain: Ending) 
     """Differences and bands are those to the first entry."""
     reference = entries[0]
     rows = [["keys and values", "forward", "backward", "loss", f"against {reference.label}", "bands"]]
-    with_energy = any(endings[entry.label].captured for entry in entries if entry.label in endings)
+    with_energy = any(endings[entry.label].captured for entry in entries)
     rows[0] += ["captured: keys", "values"] if with_energy else []
     for entry in entries:
-        ending = endings.get(entry.label)
-        rows.append([entry.label, *([_ratio(plain, ending, "bytes_forward"), _ratio(plain, ending, "bytes_backward")] if ending else ["–", "–"]), loss_text(entry),
+        ending = endings[entry.label]
+        rows.append([entry.label, _ratio(plain, ending, "bytes_forward"), _ratio(plain, ending, "bytes_backward"), loss_text(entry),
                      difference_text(entry, reference), "" if entry is reference else order_text(entry, reference)])
         if with_energy:
-            captured = ending.captured if ending else {}
-            rows[-1] += [f"{100 * captured[z]:.1f} %" if z in captured else "" for z in ("k", "v")]
+            rows[-1] += [f"{100 * ending.captured[z]:.1f} %" if z in ending.captured else "" for z in ("k", "v")]
     return markdown(rows)
 
 
 def time_table(entries: list[Entry], endings: dict[str, Ending], networks: list[str], target: float) -> str:
     rows = [["keys and values", *(f"{network}: step" for network in networks), *(f"{network}: to {number(target)}" for network in networks)]]
     for entry in entries:
-        ending = endings.get(entry.label)
-        rows.append([entry.label, *(duration(ending.step_s.get(network)) if ending else "–" for network in networks),
+        rows.append([entry.label, *(duration(endings[entry.label].step_s[network]) for network in networks),
                      *(time_text(entry.times.get((network, target), [])) for network in networks)])
     return markdown(rows)
 
@@ -106,7 +103,7 @@ def common_target(entries: list[Entry]) -> float:
 @styled
 def step_over_bandwidth(entries: list[Entry], endings: dict[str, Ending], networks: list[str]):
     """A matplotlib figure: the step at the end of training over the bandwidth of a link, a line a method."""
-    labels = [entry.label for entry in entries if entry.label in endings]
+    labels = [entry.label for entry in entries]
     look = Look(SimpleNamespace(palette=labels, has_plain=True))
     sheet = Sheet(COLUMN_MM, "Step at the end of training over the bandwidth of a link, four shards of 1,024 tokens.", [look.entry(label) for label in labels],
                   panel_mm=58)

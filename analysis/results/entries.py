@@ -70,8 +70,7 @@ def _entry(label: str, points: list[Point]) -> Entry:
                   wire_ratio=_mean(f["wire_ratio"] for f in figures), wire_ratio_forward=_mean(f["wire_ratio_forward"] for f in figures))
     steps: dict[str, list[float]] = {}
     for point, f in zip(points, figures):
-        seed = int(point.axes["seed"])
-        network = value_at(point.written, "network.links.bandwidth") or value_at(point.written, "network.preset", "")
+        seed, network = int(point.axes["seed"]), network_of(point)
         entry.seeds.add(seed)
         if math.isfinite(f["final_validation_loss"]) and entry.losses.setdefault(seed, f["final_validation_loss"]) != f["final_validation_loss"]:
             raise InputError(f"{point.name}: another loss than on another network: \"{label}\" names two trainings")
@@ -81,6 +80,11 @@ def _entry(label: str, points: list[Point]) -> Entry:
             times.append(float(point.row[name]) if point.row[name] not in ("", "unknown", "not reached") else math.nan)
     entry.step_s = {network: _mean(values) for network, values in steps.items()}
     return entry
+
+
+def network_of(point: Point) -> str:
+    """The bandwidth of its links, or where the scenario states none the name of its preset."""
+    return value_at(point.written, "network.links.bandwidth") or value_at(point.written, "network.preset", "")
 
 
 def _mean(values) -> float:

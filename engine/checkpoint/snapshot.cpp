@@ -47,6 +47,19 @@ std::string name_of_copy(const Buffer& buffer, int copy) {
   return buffer.local ? copy_name(buffer.name, copy) : buffer.name;
 }
 
+int copies_that_differ(const Snapshot& snapshot) {
+  int copies = 1;
+  bool differ = false;
+  for (const ParameterState& own : snapshot.parameters) {
+    const size_t at = own.name.rfind(".copy.");
+    if (at == std::string::npos || own.m.empty()) continue;  // buffers have no moments
+    copies = std::max(copies, std::stoi(own.name.substr(at + 6)) + 1);
+    const ParameterState* first = snapshot.find(own.name.substr(0, at));
+    differ = differ || first == nullptr || first->master != own.master;
+  }
+  return differ ? copies : 1;
+}
+
 std::vector<ParameterState> save_parameters(Backend& ops, const ParameterList& parameters, int copy,
                                             bool differ) {
   std::vector<ParameterState> states;

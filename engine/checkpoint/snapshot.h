@@ -32,6 +32,9 @@ std::string copy_name(const std::string& name, int copy);
 // The same of a state; `name` itself also where all copies have the same.
 std::string name_of_copy(const Buffer& buffer, int copy);
 
+// How many copies of a rank have parameters of their own that differ from the first one's (copy_name()), the first one counted; 1: none.
+int copies_that_differ(const Snapshot& snapshot);
+
 // Downloads one rank's parameters and moments, and its saved buffers; of copies other than the first what they have for themselves: with
 // `differ` parameters, too.
 std::vector<ParameterState> save_parameters(Backend& ops, const ParameterList& parameters,

@@ -115,7 +115,7 @@ class MaplCodec final : public Codec {
   }
 
   void begin_synchronise(Context& ctx, ControlLink& link) override {
-    if (sums_gradient()) link.sum_over_copies(gradient_->value);
+    if (sums_gradient()) link.sum_gradient(gradient_->value);
     if (!learns() || o_.gradient == "sender_only") return;
     if (sender_ && o_.gradient == "full") return;
     link.send(kGradientHalf, copy_of(ctx, link, gradient_->value));

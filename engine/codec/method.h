@@ -78,6 +78,8 @@ class ControlLink {
   // value, any float type, becomes its sum over the copies of this rank (Grid::copies_of), the same bits on all of them; with one copy
   // nothing happens. Called on all copies alike, not inside compute().
   virtual void sum_over_copies(Tensor value) = 0;
+  // The same of a gradient, any float type of the backend's ops: where each copy steps by its own mean loss, the sum is that of all of them, their mean.
+  virtual void sum_gradient(Tensor value) = 0;
   // value, any float type, is what make() writes into it on the first copy, the same bits on all of them: for what is dear to make and
   // would be the same everywhere. Called on all copies alike, not inside compute().
   virtual void from_first_copy(Tensor value, const std::function<void()>& make) = 0;

@@ -315,7 +315,7 @@ void SubspaceSide::begin(Context& ctx, ControlLink& link, const std::vector<doub
 
 void SubspaceSide::end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end) const {
   if (basis_gradient_ == nullptr) return;
-  link.sum_over_copies(basis_gradient_->value);
+  link.sum_gradient(basis_gradient_->value);
   link.compute([&] {
     for (int64_t g = 0; g < groups_; ++g) {
       const Tensor u = frames_->value.slice(0, g, 1).view({w_, r_}),

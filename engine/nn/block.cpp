@@ -213,11 +213,18 @@ void Block::end_synchronise(Context& ctx, ControlLink& link, const StepEnd& end)
 
 Diagnosis Block::diagnose(Context& ctx, const Frame& frame) {
   if (attention_ == nullptr) return {};
-  // The attention has left keys and values as they were before RoPE.
-  const Tensor& qkv = saved_[static_cast<size_t>(frame.index)].qkv;
+  // The attention has left keys and values as they were before RoPE; a codec that projects has never made them.
+  const Saved& s = saved_[static_cast<size_t>(frame.index)];
   const int h = shape_.heads, hkv = shape_.kv_heads;
-  return attention_->codec().diagnose(
-      ctx, frame, {heads_of(qkv, frame, h, hkv), heads_of(qkv, frame, h + hkv, hkv)});
+  if (!attention_->codec().projects())
+    return attention_->codec().diagnose(
+        ctx, frame, {heads_of(s.qkv, frame, h, hkv), heads_of(s.qkv, frame, h + hkv, hkv)});
+  ArenaScope scope(ctx.scratch);
+  const int64_t width = int64_t{shape_.head_width}, rows = 2 * hkv * width;
+  const Tensor kv = ctx.scratch.take({frame.rows(), rows}, s.h1.dtype);
+  ctx.ops.matmul(kv, s.h1, false, qkv_->value.slice(0, h * width, rows), true, false);
+  return attention_->codec().diagnose(ctx, frame,
+                                      {heads_of(kv, frame, 0, hkv), heads_of(kv, frame, hkv, hkv)});
 }
 
 }  // namespace strait

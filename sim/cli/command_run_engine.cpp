@@ -57,9 +57,15 @@ const char* conversion_text(const ModelConstraint& before, const std::string& me
              : " (parameters are folded; the boundaries change the model)";
 }
 
-// What becomes of the projections of keys and values where subspaces of theirs end.
+// What becomes of the projections of keys and values in layers whose subspaces end.
 const char* folding_text(const TrainingConfig& before, const TrainingConfig& after) {
-  if (before.context.method != "mos" || after.context.method == "mos") return "";
+  const auto compressed = [](const TrainingConfig& c, int layer) {
+    return c.context.method == "mos" && compresses(c.context.mixture, layer, c.shape.layers);
+  };
+  bool ends = false;
+  for (int layer = 0; layer < after.shape.layers; ++layer)
+    ends = ends || (compressed(before, layer) && !compressed(after, layer));
+  if (!ends) return "";
   return after.context.fold_on_unplug
              ? " (keys and values are folded: the same function at angle 0)"
              : " (keys and values leave their subspaces: the model changes)";

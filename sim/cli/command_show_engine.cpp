@@ -85,8 +85,8 @@ std::string full_rank_text(const TrainingConfig& config) {
 }
 
 // All figures are counted from the messages of the dry run.
-void print_bytes(const TrainingConfig& config, const record::StepLog& step) {
-  const StepTraffic traffic = traffic_of(step, config.grid());
+void print_bytes(const TrainingConfig& config, const DryRun& plan) {
+  const StepTraffic traffic = traffic_of(plan.step, config.grid());
   const StepBytes& b = traffic.pipeline;
   const auto text = [](uint64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
   fmt::print("\nmethod            {}{}{}\n", method_text(config), ratio_text(config),
@@ -108,10 +108,15 @@ void print_bytes(const TrainingConfig& config, const record::StepLog& step) {
         text(context.backward.payload), context.exchange().wire_ratio());
   else if (config.context.method != "none")
     fmt::print("keys and values   {}, on one shard: nothing travels\n", context_text(config));
-  if (config.copies_differ())
-    fmt::print("parameters        {} copies of each stage average theirs every {} steps\n",
-               config.grid().copies(), config.synchronisation.every);
-  else if (config.grid().copies() > 1)
+  if (plan.average) {
+    const StepTraffic average = traffic_of(*plan.average, config.grid());
+    const uint64_t without =
+        config.synchronisation.every > 1 ? traffic.context.sync() + traffic.data.sync() : 0;
+    fmt::print(
+        "parameters        {} copies of each stage average theirs every {} steps: {} each time\n",
+        config.grid().copies(), config.synchronisation.every,
+        text(average.context.sync() + average.data.sync() - without));
+  } else if (config.grid().copies() > 1)
     fmt::print("gradients         {} copies of each stage sum them: {} a step\n",
                config.grid().copies(), text(traffic.context.sync() + traffic.data.sync()));
 }
@@ -154,7 +159,7 @@ int show_command(const std::string& file, const std::vector<std::string>& set) {
   print_model(config, plan, beside);
   print_ranks(header, plan, beside);
   print_memory(s, config, plan);
-  print_bytes(config, plan.step);
+  print_bytes(config, plan);
   fmt::print("\nschedule          {} with {} microbatches\n{}\n", config.schedule,
              config.microbatches,
              to_grid(make_schedule(config.schedule, config.pipeline, config.microbatches)));

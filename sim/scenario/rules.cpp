@@ -121,10 +121,14 @@ void check_grid(const Scenario& scenario, Rules& rules) {
       parallel.data > 1 ? "a batch that parallel.data x training.microbatches divides"
                         : "a batch that training.microbatches divides");
   if (scenario.model.context)
-    rules.require(*scenario.model.context % parallel.context == 0, "/parallel/context",
+    rules.require(parallel.context <= *scenario.model.context, "/parallel/context",
                   {"/model/context"},
                   fmt::format("{} shards of {} tokens", parallel.context, *scenario.model.context),
-                  "a divisor of model.context");
+                  "at most model.context");
+  rules.require(copies > 1 || parallel.synchronisation.mode != "parameters",
+                "/parallel/synchronisation/mode", {"/parallel"},
+                "the text \"parameters\" for one copy of each stage",
+                "\"gradients\", or parallel.context or parallel.data above 1");
   rules.require(
       copies == 1 || scenario.network.topology != sim::Topology::chain, "/network/topology",
       {"/parallel"}, fmt::format("the text \"chain\" for {} copies of each stage", copies),

@@ -38,7 +38,7 @@ void add_subspaces(Alternative<ContextCompression>& mos) {
              "Where the frozen basis comes from when training with the method begins: principal "
              "directions of the projections' weights, or of the keys and values of the first "
              "microbatches, or at random.")
-      .field("calibration_batches", option(&O::calibration_batches), integer(1, 1'000'000),
+      .field("calibration_batches", option(&O::calibration_batches), integer(1, 1024),
              "With `activations`: microbatches of every rank that are looked at.")
       .field(
           "basis_opt", option(&O::basis_opt), one_word({"frozen", "stiefel"}),

@@ -140,6 +140,30 @@ TEST(CodedShards, ProjectedWeightsComputeInBf16) {
 }
 
 // Of layer l and keys, or values: what diagnostics.csv tells, of the first copy of each stage, once a step that is asked for.
+TEST(CodedShards, DiagnosticsOfAbsorbedProjectionsAreThoseOfDirectOnes) {
+  TrainingConfig c = mixture(2, "prev_piece");
+  c.diagnose_every = 1;
+  const Masked data(c.shape);
+  const auto diagnosed = [&](const char* projection, DType dtype) {
+    c.context.mixture.projection = projection;
+    c.dtype = dtype;
+    std::vector<record::Diagnostic> found;
+    TrainingObserver observer;
+    observer.diagnostic = [&](const record::Diagnostic& d) { found.push_back(d); };
+    train({{c, &data}}, dtype == DType::f64 ? BackendKind::reference : BackendKind::cpu, 2, {},
+          observer);
+    return found;
+  };
+  const auto direct = diagnosed("direct", DType::f64), absorbed = diagnosed("absorbed", DType::f64);
+  ASSERT_EQ(direct.size(), absorbed.size());
+  ASSERT_FALSE(direct.empty());
+  for (size_t i = 0; i < direct.size(); ++i) {
+    EXPECT_EQ(direct[i].name, absorbed[i].name);
+    EXPECT_NEAR(direct[i].value, absorbed[i].value, kRounding) << direct[i].name;
+  }
+  EXPECT_EQ(diagnosed("absorbed", DType::bf16).size(), direct.size());
+}
+
 TEST(CodedShards, DiagnosticsTellOfKeysAndValuesAndChangeNothing) {
   std::map<std::string, ContextOptions> ways = coded_ways();
   ways["mos"] = mixture(2, "prev_piece").context;

@@ -25,6 +25,7 @@ class NoOtherCopies final : public ControlLink {
   Message receive(int32_t) override { throw std::logic_error("nobody sends"); }
   void compute(const std::function<void()>& work) override { work(); }
   void sum_over_copies(Tensor) override {}
+  void sum_gradient(Tensor) override {}
   void from_first_copy(Tensor, const std::function<void()>& make) override { make(); }
 };
 

@@ -150,6 +150,42 @@ TEST(Replicas, M18_AverageTheirParameters) {
   }
 }
 
+// Codecs that learn together go on to do so, on backends without f64 operations, too; and what differs between copies is not lost silently.
+TEST(Replicas, AverageTheirParametersBesideCodecsThatLearn) {
+  for (const char* method : {"subspace", "mapl"}) {
+    TrainingConfig c = config(2, 2, method, DType::f32);
+    c.method.update_every = 2;
+    c.steps = 5;
+    c.synchronisation = {Synchronisation::parameters, 3, SynchronisedPart::all};
+    const HashedTokens data(c.shape);
+    std::vector<Snapshot> snapshots;
+    TrainingObserver observer;
+    observer.checkpoint = [&](const Snapshot& s) { snapshots.push_back(s); };
+    observer.checkpoint_every = 1;
+    train({{c, &data}}, BackendKind::cpu, 2, {}, observer);  // at its end copies are compared
+    ASSERT_EQ(snapshots.size(), 5U);
+    EXPECT_EQ(copies_that_differ(snapshots[1]), 2) << method;
+    EXPECT_EQ(copies_that_differ(snapshots[2]), 1) << method;
+    TrainingConfig other = c;
+    other.synchronisation.mode = Synchronisation::gradients;
+    EXPECT_THROW(check_start(snapshots[1], other), std::invalid_argument);
+    EXPECT_NO_THROW(check_start(snapshots[2], other));
+    EXPECT_NO_THROW(check_start(snapshots[1], c));
+  }
+}
+
+// Each copy's loss is the mean over its own tokens, padding not counted; one without tokens is refused.
+TEST(Replicas, AverageTheirParametersOverTheirOwnTokens) {
+  TrainingConfig c = config(1, 1, "none", DType::f32);
+  c.shards = 4;
+  c.context.layout = TokenLayout::contiguous;
+  c.synchronisation = {Synchronisation::parameters, 3, SynchronisedPart::all};
+  c.shape.context = 9;
+  EXPECT_THROW(validate(c), std::invalid_argument);
+  c.shape.context = 10;
+  EXPECT_NO_THROW(validate(c));
+}
+
 // Any length, also one below the number of ranks; the same bits on all of them.
 TEST(Replicas, RingSumsAreTheSameBitsEverywhere) {
   for (const int ranks : {2, 3, 8}) {

@@ -123,6 +123,7 @@ class QueueLink final : public ControlLink {
     return m;
   }
   void sum_over_copies(Tensor) override {}
+  void sum_gradient(Tensor) override {}
   void from_first_copy(Tensor, const std::function<void()>& make) override { make(); }
   void compute(const std::function<void()>& work) override { work(); }
 
