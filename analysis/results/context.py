@@ -105,7 +105,7 @@ def step_over_bandwidth(entries: list[Entry], endings: dict[str, Ending], networ
     """A matplotlib figure: the step at the end of training over the bandwidth of a link, a line a method."""
     labels = [entry.label for entry in entries]
     look = Look(SimpleNamespace(palette=labels, has_plain=True))
-    sheet = Sheet(COLUMN_MM, "Step at the end of training over the bandwidth of a link, four shards of 1,024 tokens.", [look.entry(label) for label in labels],
+    sheet = Sheet(COLUMN_MM, "Step at the end of training over the bandwidth of a link, sequences of 1,024 tokens on four shards.", [look.entry(label) for label in labels],
                   panel_mm=58)
     axes = sheet.axes[0]
     rates = [parse_bandwidth(network) for network in networks]
