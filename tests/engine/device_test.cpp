@@ -48,7 +48,8 @@ class DeviceTraining : public ::testing::TestWithParam<std::tuple<std::string, D
     if (mixture) {
       c.shape.context = 12;
       c.shards = 2;
-      c.context.layout = TokenLayout::contiguous;  // one piece a shard, for time
+      c.shape.layers = 2;  // and one piece a shard, for time
+      c.context.layout = TokenLayout::contiguous;
       c.context.method = "mos";
       c.context.mixture.rho_k = c.context.mixture.rho_v = 0.75;
       c.context.mixture.projection = name == "mos+absorbed" ? "absorbed" : "direct";
