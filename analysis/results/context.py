@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from entries import Entry, entries_of, network_of  # noqa: E402
+from entries import Entry, common_target, entries_of, network_of  # noqa: E402
 from page import END, difference_text, loss_text, markdown, order_text, time_text, with_generated  # noqa: E402
 from strait_analysis.files import InputError  # noqa: E402
 from strait_analysis.layout import Sheet, log_ticks  # noqa: E402
@@ -92,20 +92,12 @@ def time_table(entries: list[Entry], endings: dict[str, Ending], networks: list[
     return markdown(rows)
 
 
-def common_target(entries: list[Entry]) -> float:
-    """The lowest target that every seed of the uncompressed training has reached. Raises InputError where there is none."""
-    reached = {target for (_, target), seconds in entries[0].times.items() if all(map(math.isfinite, seconds))}
-    if not reached:
-        raise InputError(f"no target was reached by every seed of {entries[0].label}")
-    return min(reached)
-
-
 @styled
 def step_over_bandwidth(entries: list[Entry], endings: dict[str, Ending], networks: list[str]):
     """A matplotlib figure: the step at the end of training over the bandwidth of a link, a line a method."""
     labels = [entry.label for entry in entries]
     look = Look(SimpleNamespace(palette=labels, has_plain=True))
-    sheet = Sheet(COLUMN_MM, "Step at the end of training over the bandwidth of a link, sequences of 1,024 tokens on four shards.", [look.entry(label) for label in labels],
+    sheet = Sheet(COLUMN_MM, "Step at the end of training over the bandwidth of a link.", [look.entry(label) for label in labels],
                   panel_mm=58)
     axes = sheet.axes[0]
     rates = [parse_bandwidth(network) for network in networks]
@@ -129,7 +121,7 @@ def generated(entries: list[Entry], endings: dict[str, Ending], networks: list[s
     target = common_target(entries)
     return "\n\n".join([
         "## Loss at equal steps",
-        f"After {tokens:,} tokens, the first 30 of 150 steps uncompressed. Mean of {seeds} seeds [lowest, highest]; differences are paired by seed, ± half of the 95 % "
+        f"After {tokens:,} tokens, of which every training has seen the first ones uncompressed. Mean of {seeds} seeds [lowest, highest]; differences are paired by seed, ± half of the 95 % "
         "Student t interval. Forward and backward: bytes of the uncompressed method's keys and values, and of their gradients (fp32), over this one's, at the end of the training.",
         "**lower**, **higher**: the bands do not touch. overlap: no order is claimed.",
         loss_table(entries, endings, plain),

@@ -82,6 +82,16 @@ def _entry(label: str, points: list[Point]) -> Entry:
     return entry
 
 
+def common_target(entries: list[Entry]) -> float:
+    """The lowest target that every seed of the uncompressed model has reached with every optimizer: the one at which times are compared.
+    Raises InputError where there is none."""
+    plain = [entry for entry in entries if entry.method == "none"]
+    reached = [{t for (_, t), seconds in entry.times.items() if all(map(math.isfinite, seconds))} for entry in plain]
+    if not reached or not set.intersection(*reached):
+        raise InputError("no target was reached by every seed of the uncompressed model")
+    return min(set.intersection(*reached))
+
+
 def network_of(point: Point) -> str:
     """The bandwidth of its links, or where the scenario states none the name of its preset."""
     return value_at(point.written, "network.links.bandwidth") or value_at(point.written, "network.preset", "")

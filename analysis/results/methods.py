@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import rates  # noqa: E402
-from entries import Entry, entries_of, ratio_class  # noqa: E402
+from entries import Entry, common_target, entries_of, ratio_class  # noqa: E402
 from method_figures import METHODS, OPTIMIZERS, loss_over_ratio, time_over_ratio  # noqa: E402
 from page import difference_text, loss_text, markdown, order_text, time_text, with_generated  # noqa: E402
 from strait_analysis.files import InputError, read_json  # noqa: E402
@@ -115,16 +115,6 @@ def time_tables(entries: list[Entry], networks: list[str], target: float) -> str
                  for names, entry in zip(named, ordered)]
         parts += ["The other networks:", markdown(rows, 3)]
     return "\n\n".join(parts)
-
-
-def common_target(entries: list[Entry]) -> float:
-    """The lowest target that every seed of the uncompressed model has reached with every optimizer: the one at which times are compared.
-    Raises InputError where there is none."""
-    plain = [entry for entry in entries if entry.method == "none"]
-    reached = [{t for (_, t), seconds in entry.times.items() if all(map(math.isfinite, seconds))} for entry in plain]
-    if not reached or not set.intersection(*reached):
-        raise InputError("no target was reached by every seed of the uncompressed model")
-    return min(set.intersection(*reached))
 
 
 def ablation(directory: Path) -> str:

@@ -152,7 +152,7 @@ TEST(Shards, BelongToNoCheckpoint) {
 }
 
 // No rank holds more than its shard and the blocks in flight: what a rank of a ring needs does not grow with the number of shards, and grows with
-// their length as that does. A matrix of tokens by tokens would be 64 times the activations of the longer one.
+// their length as that does; a matrix of tokens by tokens would grow fourfold.
 TEST(Shards, HoldTheirShardAndTheBlocksInFlight) {
   const auto bytes = [](int shards, int64_t shard_tokens) {
     TrainingConfig c = config(1, shards, 1, DType::f32);
