@@ -18,7 +18,7 @@ from types import SimpleNamespace
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from entries import Entry, common_target, entries_of, network_of  # noqa: E402
-from page import END, difference_text, loss_text, markdown, order_text, time_text, with_generated  # noqa: E402
+from page import difference_text, loss_text, markdown, order_text, time_text, with_generated  # noqa: E402
 from strait_analysis.files import InputError  # noqa: E402
 from strait_analysis.layout import Sheet, log_ticks  # noqa: E402
 from strait_analysis.points import points_of  # noqa: E402
